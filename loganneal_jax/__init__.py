@@ -1,22 +1,66 @@
 """Cyclical log annealing and the learning-rate schedules it is compared with, for Optax."""
 
-from loganneal_jax.compose import chain_schedules, from_values, tabulate, with_warmup
+from loganneal_jax.annealing import anneal, restarts
+from loganneal_jax.compose import (
+    chain_schedules,
+    clip_schedule,
+    from_values,
+    per_epoch,
+    repeat_schedule,
+    scale_for_batch_size,
+    scale_schedule,
+    tabulate,
+    with_warmup,
+)
+from loganneal_jax.decays import (
+    exponential_decay_schedule,
+    inverse_sqrt_schedule,
+    linear_decay_schedule,
+    rex_schedule,
+    sigmoid_decay_schedule,
+    staircase_schedule,
+)
+from loganneal_jax.phases import (
+    one_cycle_schedule,
+    repeated_sigmoid_schedule,
+    trapezoid_schedule,
+    triangular_schedule,
+    warmup_sigmoid_decay_schedule,
+    warmup_staircase_schedule,
+)
 from loganneal_jax.schedules import (
-    anneal,
     cyclical_cosine_schedule,
     cyclical_log_annealing_schedule,
     log_annealing_schedule,
-    restarts,
+    log_step_size_schedule,
 )
 
 __all__ = [
     "anneal",
     "chain_schedules",
+    "clip_schedule",
     "cyclical_cosine_schedule",
     "cyclical_log_annealing_schedule",
+    "exponential_decay_schedule",
     "from_values",
+    "inverse_sqrt_schedule",
+    "linear_decay_schedule",
     "log_annealing_schedule",
+    "log_step_size_schedule",
+    "one_cycle_schedule",
+    "per_epoch",
+    "repeat_schedule",
+    "repeated_sigmoid_schedule",
     "restarts",
+    "rex_schedule",
+    "scale_for_batch_size",
+    "scale_schedule",
+    "sigmoid_decay_schedule",
+    "staircase_schedule",
     "tabulate",
+    "trapezoid_schedule",
+    "triangular_schedule",
+    "warmup_sigmoid_decay_schedule",
+    "warmup_staircase_schedule",
     "with_warmup",
 ]

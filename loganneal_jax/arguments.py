@@ -75,11 +75,13 @@ def ordered(low_name: str, low: float | jax.Array, high_name: str, high: float |
         raise ValueError(f"{low_name} must not be above {high_name}={high}, got {low}.")
 
 
-def multiplier(name: str, value: object) -> float:
-    """Returns a positive factor that shapes the program, so must be known when it is built."""
+def concrete(
+    name: str, value: object, *, above: float | None = None, least: float | None = None
+) -> float:
+    """Returns a number that shapes the program, and so must be known when that is built."""
     if _is_traced(value):
         raise TypeError(f"{name} must be a Python number, known when tracing, got {value!r}.")
-    return float(number(name, value, above=0.0))
+    return float(number(name, value, above=above, least=least))
 
 
 def choice(name: str, value: object, allowed: Sequence[str]) -> None:

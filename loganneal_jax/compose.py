@@ -106,6 +106,150 @@ def chain_schedules(
     return _from_counts(optax.join_schedules([_from_counts(s) for s in schedules], boundaries))
 
 
+def repeat_schedule(
+    schedule: optax.Schedule, num_steps: int, times: int | None = None
+) -> optax.Schedule:
+    """Starts a schedule again every `num_steps` steps.
+
+    Args:
+      schedule: any schedule.
+      num_steps: steps of one repetition, at least 1.
+      times: how often it runs, at least 1, after which it goes on past its own `num_steps`; `None`
+        is for ever.
+
+    Returns:
+      A schedule: count (int32, any shape) -> float32 of that shape.
+
+    Raises:
+      ValueError: if `num_steps` or `times` is not positive.
+      TypeError: if an argument has the wrong type.
+
+    >>> schedule = repeat_schedule(optax.linear_schedule(1.0, 0.0, 2), 2, times=2)
+    >>> print(schedule(jnp.arange(6)))
+    [1.  0.5 1.  0.5 0.  0. ]
+    """
+    arguments.function("schedule", schedule)
+    num_steps = arguments.steps("num_steps", num_steps)
+    last = arguments.MAX_STEPS if times is None else arguments.steps("times", times) - 1
+
+    def repeated(count: ArrayLike) -> ArrayLike:
+        count = cycles.as_count(count)
+        return schedule(count - jnp.minimum(count // num_steps, last) * num_steps)
+
+    return _from_counts(repeated)
+
+
+def per_epoch(schedule: optax.Schedule, steps_per_epoch: int) -> optax.Schedule:
+    """Holds a schedule's value at an epoch's first step for the whole epoch.
+
+    Args:
+      schedule: any schedule, counting steps.
+      steps_per_epoch: steps of an epoch, at least 1.
+
+    Returns:
+      A schedule: count (int32, any shape) -> float32 of that shape, `schedule(count //
+      steps_per_epoch * steps_per_epoch)`.
+
+    Raises:
+      ValueError: if `steps_per_epoch` is not positive.
+      TypeError: if an argument has the wrong type.
+
+    >>> schedule = per_epoch(optax.linear_schedule(1.0, 0.0, 4), steps_per_epoch=2)
+    >>> print(schedule(jnp.arange(5)))
+    [1.  1.  0.5 0.5 0. ]
+    """
+    arguments.function("schedule", schedule)
+    steps_per_epoch = arguments.steps("steps_per_epoch", steps_per_epoch)
+
+    def held(count: ArrayLike) -> ArrayLike:
+        return schedule(cycles.as_count(count) // steps_per_epoch * steps_per_epoch)
+
+    return _from_counts(held)
+
+
+def scale_schedule(schedule: optax.Schedule, factor: ArrayLike) -> optax.Schedule:
+    """Multiplies a schedule by a number.
+
+    Args:
+      schedule: any schedule.
+      factor: scalar.
+
+    Returns:
+      A schedule: count (int32, any shape) -> float32 of that shape.
+
+    Raises:
+      ValueError: if `factor` is not finite.
+      TypeError: if an argument has the wrong type.
+
+    >>> print(scale_schedule(optax.linear_schedule(1.0, 0.0, 4), 0.5)(jnp.arange(3)))
+    [0.5   0.375 0.25 ]
+    """
+    arguments.function("schedule", schedule)
+    factor = arguments.number("factor", factor)
+    values = _from_counts(schedule)
+    return lambda count: values(count) * jnp.asarray(factor, jnp.float32)
+
+
+def scale_for_batch_size(
+    schedule: optax.Schedule, batch_size: int, base_batch_size: int = 256
+) -> optax.Schedule:
+    """Scales a schedule linearly with the batch size: by `batch_size / base_batch_size`.
+
+    Args:
+      schedule: any schedule, made for batches of `base_batch_size` examples.
+      batch_size: examples in a batch, over all devices, at least 1.
+      base_batch_size: examples in the batch the schedule was made for, at least 1.
+
+    Returns:
+      A schedule: count (int32, any shape) -> float32 of that shape.
+
+    Raises:
+      ValueError: if a batch size is not positive.
+      TypeError: if an argument has the wrong type.
+
+    >>> print(scale_for_batch_size(optax.constant_schedule(0.1), batch_size=1024)(0))
+    0.4
+
+    Source: Goyal et al. 2017, arXiv 1706.02677, section 2.1.
+    """
+    batch_size = arguments.steps("batch_size", batch_size)
+    base_batch_size = arguments.steps("base_batch_size", base_batch_size)
+    return scale_schedule(schedule, batch_size / base_batch_size)
+
+
+def clip_schedule(
+    schedule: optax.Schedule, min_value: ArrayLike, max_value: ArrayLike
+) -> optax.Schedule:
+    """Keeps a schedule inside bounds.
+
+    Args:
+      schedule: any schedule.
+      min_value: scalar, the lower bound.
+      max_value: scalar, the upper bound, not below `min_value`.
+
+    Returns:
+      A schedule: count (int32, any shape) -> float32 of that shape.
+
+    Raises:
+      ValueError: if a bound is not finite or `min_value > max_value`.
+      TypeError: if an argument has the wrong type.
+
+    >>> print(clip_schedule(optax.linear_schedule(1.0, 0.0, 4), 0.3, 0.8)(jnp.arange(5)))
+    [0.8  0.75 0.5  0.3  0.3 ]
+    """
+    arguments.function("schedule", schedule)
+    min_value = arguments.number("min_value", min_value)
+    max_value = arguments.number("max_value", max_value)
+    arguments.ordered("min_value", min_value, "max_value", max_value)
+    values = _from_counts(schedule)
+
+    def clipped(count: ArrayLike) -> jax.Array:
+        low = jnp.asarray(min_value, jnp.float32)
+        return jnp.clip(values(count), low, jnp.asarray(max_value, jnp.float32))
+
+    return clipped
+
+
 def tabulate(schedule: optax.Schedule, num_steps: int) -> jax.Array:
     """The values of a schedule at steps `0 .. num_steps - 1`, as an array.
 

@@ -1,13 +1,6 @@
-"""Annealings made into schedules: once, with restarts, and the two cyclical ones of the paper.
-
-Each value is `peak * fraction + end * (1 - fraction)`: a shape says how the fraction falls over a
-cycle, `cycles` where in which cycle a step lies. Every schedule takes a count of steps of any shape
-and returns float32 of that shape; count 0 is the first step. Steps, intervals and multipliers are
-Python numbers; every other number may be a traced scalar, so that a sweep is one `jax.vmap`.
-"""
+"""The cyclical schedules of the paper: log annealing, eq. (4), and cosine annealing, eq. (3)."""
 
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,104 +8,10 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from loganneal_jax import arguments, compose, cycles, shapes
-
-Shape = Callable[[jax.Array, jax.Array], jax.Array]
-# (elapsed, remaining, peak, end) -> value. More than a shape, because the base of the paper's
-# logarithm depends on the cycle's peak and end.
-_Curve = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+from loganneal_jax import annealing, arguments, compose, shapes
 
 _VARIANTS = ("paper", "normalised")
 _FLOAT32_TINY = float(np.finfo(np.float32).tiny)
-
-
-def anneal(
-    shape: Shape, peak_value: ArrayLike, end_value: ArrayLike, decay_steps: int
-) -> optax.Schedule:
-    """Anneals once along any shape, then holds the last value.
-
-    `lr = end_value + (peak_value - end_value) * shape(elapsed, remaining)`, where `elapsed =
-    min(count, decay_steps)` and `remaining = decay_steps - elapsed`.
-
-    Args:
-      shape: function of `(elapsed, remaining)`, float32 steps, to the fraction, float32, as in
-        `loganneal_jax.shapes`.
-      peak_value: scalar, the value where the fraction is 1.
-      end_value: scalar, the value where the fraction is 0, not above `peak_value`.
-      decay_steps: steps of the annealing, at least 1.
-
-    Returns:
-      A schedule: count (int32, any shape) -> float32 of that shape.
-
-    Raises:
-      ValueError: if a value is not finite, `end_value > peak_value` or `decay_steps < 1`.
-      TypeError: if an argument has the wrong type.
-
-    >>> from loganneal_jax import shapes
-    >>> print(anneal(shapes.linear, 0.1, 0.0, decay_steps=4)(jnp.arange(6)))
-    [0.1   0.075 0.05  0.025 0.    0.   ]
-    """
-    arguments.function("shape", shape)
-    peak_value, end_value = _range("peak_value", peak_value, end_value)
-    decay_steps = arguments.steps("decay_steps", decay_steps)
-    return _once(_along(shape), peak_value, end_value, decay_steps)
-
-
-def restarts(
-    shape: Shape,
-    peak_value: ArrayLike,
-    end_value: ArrayLike,
-    *,
-    restart_interval: int,
-    restart_multiplier: float = 1.0,
-    restart_decay: ArrayLike = 1.0,
-    warmup_steps: int = 0,
-    warmup_init_value: ArrayLike = 0.0,
-    hold_steps: int = 0,
-) -> optax.Schedule:
-    """Makes any shape cyclical: it anneals, restarts, and goes on for ever.
-
-    Cycle k is `warmup_steps` of linear warmup to its first value, an annealing of `max(1,
-    round(restart_interval * restart_multiplier**k))` steps and `hold_steps` at the annealing's end.
-    Its peak is `max(peak_value * restart_decay**k, end_value)`.
-
-    Args:
-      shape: function of `(elapsed, remaining)`, float32 steps, to the fraction, float32, as in
-        `loganneal_jax.shapes`.
-      peak_value: scalar, the peak of the first cycle.
-      end_value: scalar, the end of every cycle, not above `peak_value`.
-      restart_interval: steps of the first annealing, at least 1.
-      restart_multiplier: Python number above 0, factor from one annealing's length to the next.
-      restart_decay: scalar above 0 and at most 1, factor from one peak to the next.
-      warmup_steps: steps of warmup before every annealing.
-      warmup_init_value: scalar, the value every warmup starts from.
-      hold_steps: steps after every annealing.
-
-    Returns:
-      A schedule: count (int32, any shape) -> float32 of that shape.
-
-    Raises:
-      ValueError: if a value is not finite or out of the range given above.
-      TypeError: if an argument has the wrong type.
-
-    >>> from loganneal_jax import shapes
-    >>> schedule = restarts(shapes.linear, 1.0, 0.0, restart_interval=2, restart_multiplier=2.0)
-    >>> print(schedule(jnp.arange(8)))
-    [1.    0.5   1.    0.75  0.5   0.25  1.    0.875]
-    """
-    arguments.function("shape", shape)
-    peak_value, end_value = _range("peak_value", peak_value, end_value)
-    return _cyclical(
-        _along(shape),
-        peak_value,
-        end_value,
-        restart_interval=restart_interval,
-        restart_multiplier=restart_multiplier,
-        restart_decay=restart_decay,
-        warmup_steps=warmup_steps,
-        warmup_init_value=warmup_init_value,
-        hold_steps=hold_steps,
-    )
 
 
 def log_annealing_schedule(
@@ -163,12 +62,12 @@ def log_annealing_schedule(
 
     Source: Naveen 2024, arXiv 2403.14685, eq. (4).
     """
-    peak_value, end_value = _range("peak_value", peak_value, end_value)
+    peak_value, end_value = annealing.checked_range("peak_value", peak_value, end_value)
     decay_steps = arguments.steps("decay_steps", decay_steps)
     curve = _log_curve(variant, base, first_step)
     if variant == "paper" and base is None:
         _refuse_unit_range("peak_value", peak_value, end_value)
-    return _once(curve, peak_value, end_value, decay_steps)
+    return annealing.once(curve, peak_value, end_value, decay_steps)
 
 
 def cyclical_log_annealing_schedule(
@@ -301,7 +200,7 @@ def cyclical_cosine_schedule(
     eq. (3).
     """
     return _with_restarts(
-        _along(shapes.cosine),
+        annealing.along(shapes.cosine),
         init_value,
         end_value,
         init_decay_steps=init_decay_steps,
@@ -314,8 +213,44 @@ def cyclical_cosine_schedule(
     )
 
 
+def log_step_size_schedule(
+    init_value: ArrayLike, restart_interval: int, *, restart_multiplier: float = 1.0
+) -> optax.Schedule:
+    """The logarithmic step size with warm restarts: from `init_value` to 0 in every cycle.
+
+    In cycle k, of `T = max(1, round(restart_interval * restart_multiplier**k))` steps, step `t`
+    from 1 to `T` has `lr = init_value (1 - ln(t) / ln(T))`. It is normalised log annealing to 0.
+
+    Args:
+      init_value: scalar, at least 0, eta_0, the first value of every cycle.
+      restart_interval: steps of the first cycle, at least 1.
+      restart_multiplier: Python number above 0, factor from one cycle's length to the next.
+
+    Returns:
+      A schedule: count (int32, any shape) -> float32 of that shape.
+
+    Raises:
+      ValueError: if a value is not finite or out of the range given above.
+      TypeError: if an argument has the wrong type.
+
+    >>> schedule = log_step_size_schedule(0.1, restart_interval=4)
+    >>> print(np.asarray(schedule(jnp.arange(5))).round(4))
+    [0.1    0.05   0.0208 0.     0.1   ]
+
+    Source: Shamaee, Hafshejani and Saeidian 2024, arXiv 2404.01257.
+    """
+    init_value = arguments.number("init_value", init_value, least=0.0)
+    return annealing.restarts(
+        shapes.normalised_log,
+        init_value,
+        0.0,
+        restart_interval=restart_interval,
+        restart_multiplier=restart_multiplier,
+    )
+
+
 def _with_restarts(
-    curve: _Curve,
+    curve: annealing.Curve,
     init_value: ArrayLike,
     end_value: ArrayLike,
     *,
@@ -328,14 +263,14 @@ def _with_restarts(
     warmup_init_value: ArrayLike,
 ) -> optax.Schedule:
     """Warmup, first annealing, restarts: the parameters the cyclical schedules share."""
-    init_value, end_value = _range("init_value", init_value, end_value)
+    init_value, end_value = annealing.checked_range("init_value", init_value, end_value)
     init_decay_steps = arguments.steps("init_decay_steps", init_decay_steps)
     warmup_steps = arguments.steps("warmup_steps", warmup_steps, least=0)
     warmup_init_value = arguments.number("warmup_init_value", warmup_init_value)
-    restart_value, _ = _range(
+    restart_value, _ = annealing.checked_range(
         "restart_value", init_value if restart_value is None else restart_value, end_value
     )
-    cycled = _cyclical(
+    cycled = annealing.cyclical(
         curve,
         restart_value,
         end_value,
@@ -348,81 +283,12 @@ def _with_restarts(
         hold_steps=0,
     )
     after = optax.constant_schedule(end_value) if restart_interval is None else cycled
-    first = _once(curve, init_value, end_value, init_decay_steps)
+    first = annealing.once(curve, init_value, end_value, init_decay_steps)
     schedule = compose.chain_schedules([first, after], [init_decay_steps])
     return compose.with_warmup(schedule, warmup_steps, warmup_init_value)
 
 
-def _once(
-    curve: _Curve, peak_value: ArrayLike, end_value: ArrayLike, decay_steps: int
-) -> optax.Schedule:
-    """A single annealing along a curve."""
-
-    def schedule(count: ArrayLike) -> jax.Array:
-        elapsed, remaining = cycles.once(count, decay_steps)
-        return curve(
-            elapsed,
-            remaining,
-            jnp.asarray(peak_value, jnp.float32),
-            jnp.asarray(end_value, jnp.float32),
-        )
-
-    return schedule
-
-
-def _cyclical(
-    curve: _Curve,
-    peak_value: ArrayLike,
-    end_value: ArrayLike,
-    *,
-    restart_interval: int,
-    restart_multiplier: float,
-    restart_decay: ArrayLike,
-    warmup_steps: int,
-    warmup_init_value: ArrayLike,
-    hold_steps: int,
-) -> optax.Schedule:
-    """Annealings along a curve, one after another, for ever."""
-    restart_interval = arguments.steps("restart_interval", restart_interval)
-    restart_multiplier = arguments.multiplier("restart_multiplier", restart_multiplier)
-    restart_decay = arguments.number("restart_decay", restart_decay, above=0.0, most=1.0)
-    warmup_steps = arguments.steps("warmup_steps", warmup_steps, least=0)
-    warmup_init_value = arguments.number("warmup_init_value", warmup_init_value)
-    hold_steps = arguments.steps("hold_steps", hold_steps, least=0)
-    position = cycles.repeated(
-        restart_interval, restart_multiplier, warmup_steps=warmup_steps, hold_steps=hold_steps
-    )
-    log_decay = _log(restart_decay)
-
-    def schedule(count: ArrayLike) -> jax.Array:
-        at = position(count)
-        end = jnp.asarray(end_value, jnp.float32)
-        decay = jnp.exp(at.cycle.astype(jnp.float32) * jnp.asarray(log_decay, jnp.float32))
-        peak = jnp.maximum(jnp.asarray(peak_value, jnp.float32) * decay, end)
-        value = curve(at.elapsed, at.remaining, peak, end)
-        if warmup_steps == 0:
-            return value
-        # During its warmup a cycle stands at its first value, so that is where it leads to.
-        start = jnp.asarray(warmup_init_value, jnp.float32)
-        done = at.warmed / warmup_steps
-        return value * done + start * (1.0 - done)
-
-    return schedule
-
-
-def _along(shape: Shape) -> _Curve:
-    """The curve of a shape, exactly its peak at fraction 1 and exactly its end at fraction 0."""
-
-    def curve(
-        elapsed: jax.Array, remaining: jax.Array, peak: jax.Array, end: jax.Array
-    ) -> jax.Array:
-        fraction = shape(elapsed, remaining)
-        return peak * fraction + end * (1.0 - fraction)
-
-    return curve
-
-
-def _log_curve(variant: str, base: ArrayLike | None, first_step: ArrayLike) -> _Curve:
+def _log_curve(variant: str, base: ArrayLike | None, first_step: ArrayLike) -> annealing.Curve:
     """The curve of eq. (4), or of its normalised variant."""
     arguments.choice("variant", variant, _VARIANTS)
     # Closer to 0, T / T_cur and its gradient leave the range of float32.
@@ -432,10 +298,10 @@ def _log_curve(variant: str, base: ArrayLike | None, first_step: ArrayLike) -> _
         if isinstance(base, float) and np.float32(base) == 1.0:
             raise ValueError(f"base must not be 1, the base of no logarithm, got {base}.")
     if variant == "normalised":
-        return _along(
+        return annealing.along(
             lambda elapsed, remaining: shapes.normalised_log(elapsed, remaining, first_step)
         )
-    log_base = None if base is None else _log(base)
+    log_base = None if base is None else annealing.log(base)
 
     def curve(
         elapsed: jax.Array, remaining: jax.Array, peak: jax.Array, end: jax.Array
@@ -449,19 +315,9 @@ def _log_curve(variant: str, base: ArrayLike | None, first_step: ArrayLike) -> _
     return curve
 
 
-def _range(
-    name: str, peak: ArrayLike, end: ArrayLike
-) -> tuple[float | jax.Array, float | jax.Array]:
-    """Checks the two values of an annealing."""
-    peak = arguments.number(name, peak)
-    end = arguments.number("end_value", end)
-    arguments.ordered("end_value", end, name, peak)
-    return peak, end
-
-
 def _refuse_unit_range(name: str, peak: ArrayLike, end: ArrayLike, decay: ArrayLike = 1.0) -> None:
     """Refuses a range of 1 in any cycle, where the paper's base 1 / range is none."""
-    peak, end = _range(name, peak, end)
+    peak, end = annealing.checked_range(name, peak, end)
     decay = arguments.number("restart_decay", decay)
     if not (isinstance(peak, float) and isinstance(end, float) and isinstance(decay, float)):
         return
@@ -474,8 +330,3 @@ def _refuse_unit_range(name: str, peak: ArrayLike, end: ArrayLike, decay: ArrayL
             f"{name} - end_value must not be 1, which makes the paper's base 1, got "
             f"{name}={peak} and end_value={end} in cycle {cycle}: give a base."
         )
-
-
-def _log(value: float | jax.Array) -> float | jax.Array:
-    """The natural logarithm, in float64 where the value is known, as powers of it are taken."""
-    return math.log(value) if isinstance(value, float) else jnp.log(value)
