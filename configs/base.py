@@ -1,0 +1,66 @@
+"""Every field there is, with its default; the other configs change some of them.
+
+Fields that end in `_epochs` may be fractions of an epoch. An epoch has as many steps as whole
+batches fit into the training split.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.epochs = 10.0
+    config.batch_size = 128
+    config.eval_batch_size = 500
+    config.log_every_steps = 50  # steps in one dispatch, and between two reports of progress
+
+    config.data = ConfigDict()
+    config.data.name = "cifar10"  # cifar10, mnist or digits
+    config.data.data_dir = config_dict.placeholder(
+        str
+    )  # of tfds; None: TFDS_DATA_DIR or its default
+    config.data.image_size = config_dict.placeholder(int)  # pixels; None: the data set's own
+    config.data.augment = True  # random crops, and flips where they keep the class
+    config.data.crop_padding = 4  # pixels
+
+    config.model = ConfigDict()
+    config.model.name = "resnet18"  # resnet10, resnet18, resnet34 or resnet50
+    config.model.num_filters = 64  # of the first stage; 64 is the published width
+    config.model.stem = "cifar"  # cifar or imagenet
+    config.model.dtype = "float32"  # of the computation, or bfloat16; parameters are float32
+    config.model.attention = ConfigDict()
+    config.model.attention.name = "beside"  # beside (concatenated to the features) or none
+    config.model.attention.patch_size = 4  # pixels
+    config.model.attention.width = 64
+    config.model.attention.num_heads = 4
+    config.model.attention.mlp_width = 128
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "sgd"  # sgd, adam or rmsprop
+    config.optimizer.momentum = 0.9  # of sgd and rmsprop
+    config.optimizer.nesterov = False  # of sgd
+    config.optimizer.weight_decay = 5e-4  # times the parameters, added to the gradient
+
+    config.schedule = ConfigDict()
+    config.schedule.name = "cyclical_log_annealing"
+    config.schedule.init_value = 0.1  # learning rate at the start of the first decay
+    config.schedule.end_value = 0.001
+    config.schedule.init_decay_epochs = 10.0
+    config.schedule.restart_interval_epochs = config_dict.placeholder(float)  # None: no restarts
+    config.schedule.restart_multiplier = 1.0
+    config.schedule.restart_value = config_dict.placeholder(float)  # None: init_value
+    config.schedule.restart_decay = 1.0
+    config.schedule.warmup_epochs = 0.0
+    config.schedule.warmup_init_value = 0.0
+    config.schedule.variant = "paper"  # of log annealing: paper (eq. 4) or normalised
+    config.schedule.base = config_dict.placeholder(float)  # None: 1 / (init_value - end_value)
+    config.schedule.first_step = 1
+
+    config.loss = ConfigDict()
+    config.loss.name = "softmax_cross_entropy"
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_epochs = 1
+    config.checkpoint.max_to_keep = 2
+    return config

@@ -1,0 +1,318 @@
+"""From a config to everything a run is made of; every error in a config is raised here."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+import loganneal_jax
+from experiments import step
+from experiments.data import augment, datasets, preprocess
+from experiments.errors import UserError
+from experiments.models.attention import AttentionBeside, PatchTransformer
+from experiments.models.layers import Classifier
+from experiments.models.resnet import RESNETS, STEMS
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+ATTENTION = ("none", "beside")
+LOSSES: dict[str, step.Loss] = {
+    "softmax_cross_entropy": optax.softmax_cross_entropy_with_integer_labels,
+}
+
+POSITIVE = "above 0"
+NOT_NEGATIVE = "at least 0"
+AT_LEAST_ONE = "at least 1"
+RANGES = {
+    "seed": NOT_NEGATIVE,
+    "epochs": POSITIVE,
+    "batch_size": AT_LEAST_ONE,
+    "eval_batch_size": AT_LEAST_ONE,
+    "log_every_steps": AT_LEAST_ONE,
+    "data.image_size": AT_LEAST_ONE,
+    "data.crop_padding": NOT_NEGATIVE,
+    "model.num_filters": AT_LEAST_ONE,
+    "model.attention.patch_size": AT_LEAST_ONE,
+    "model.attention.width": AT_LEAST_ONE,
+    "model.attention.num_heads": AT_LEAST_ONE,
+    "model.attention.mlp_width": AT_LEAST_ONE,
+    "optimizer.momentum": NOT_NEGATIVE,
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "schedule.init_value": NOT_NEGATIVE,
+    "schedule.end_value": NOT_NEGATIVE,
+    "schedule.init_decay_epochs": POSITIVE,
+    "schedule.restart_interval_epochs": POSITIVE,
+    "schedule.restart_multiplier": POSITIVE,
+    "schedule.restart_value": NOT_NEGATIVE,
+    "schedule.restart_decay": POSITIVE,
+    "schedule.warmup_epochs": NOT_NEGATIVE,
+    "schedule.warmup_init_value": NOT_NEGATIVE,
+    "schedule.base": POSITIVE,
+    "schedule.first_step": POSITIVE,
+    "checkpoint.every_epochs": AT_LEAST_ONE,
+    "checkpoint.max_to_keep": AT_LEAST_ONE,
+}
+HOLDS: dict[str, Callable[[float], bool]] = {
+    POSITIVE: lambda value: 0 < value < math.inf,
+    NOT_NEGATIVE: lambda value: 0 <= value < math.inf,
+    AT_LEAST_ONE: lambda value: 1 <= value < math.inf,
+}
+
+
+class Experiment(NamedTuple):
+    """What a run is made of, before its data are loaded."""
+
+    dataset: datasets.DatasetInfo
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    loss: step.Loss
+    steps_per_epoch: int
+    num_steps: int
+
+
+def build(config: ConfigDict) -> Experiment:
+    """Checks a config as a whole and builds what it describes, without compiling anything.
+
+    Args:
+      config: a config with the fields of `configs/base.py`.
+
+    Returns:
+      The experiment.
+
+    Raises:
+      UserError: a field, or a combination of fields, cannot be used.
+    """
+    _check_ranges(config)
+    _check_choices(config)
+    dataset = datasets.describe(
+        config.data.name, data_dir=config.data.data_dir, image_size=config.data.image_size
+    )
+    _check_against_dataset(config, dataset)
+    steps_per_epoch = dataset.num_train // config.batch_size
+    num_steps = round(config.epochs * steps_per_epoch)
+    if num_steps < 1:
+        raise UserError(
+            f"epochs={config.epochs} is less than one step of {steps_per_epoch} an epoch"
+        )
+    schedule = make_schedule(config.schedule, steps_per_epoch, num_steps)
+    return Experiment(
+        dataset=dataset,
+        model=make_model(config.model, dataset.num_classes),
+        optimizer=OPTIMIZERS[config.optimizer.name](config.optimizer, schedule),
+        schedule=schedule,
+        loss=LOSSES[config.loss.name],
+        steps_per_epoch=steps_per_epoch,
+        num_steps=num_steps,
+    )
+
+
+def make_steps(
+    config: ConfigDict, experiment: Experiment, dataset: datasets.Dataset
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The training and the evaluation step of an experiment, ready to be compiled.
+
+    Args:
+      config: the config the experiment was built from.
+      experiment: what `build` returned.
+      dataset: the loaded data set, to whose training split the normalisation is fitted.
+
+    Returns:
+      `step.train_step` and `step.eval_step`, waiting for state and batch alone.
+    """
+    mean, std = preprocess.channel_statistics(dataset.train_images)
+    normalize = partial(preprocess.standardize, mean=mean, std=std)
+    crop_and_flip = partial(
+        augment.crop_and_flip,
+        padding=config.data.crop_padding if config.data.augment else 0,
+        flip=config.data.augment and experiment.dataset.flip,
+    )
+    train_step = partial(
+        step.train_step,
+        model=experiment.model,
+        optimizer=experiment.optimizer,
+        loss=experiment.loss,
+        augment=crop_and_flip,
+        normalize=normalize,
+    )
+    eval_step = partial(
+        step.eval_step, model=experiment.model, loss=experiment.loss, normalize=normalize
+    )
+    return train_step, eval_step
+
+
+def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
+    """The classifier that the section `model` describes, for this many classes."""
+    dtype = DTYPES[config.dtype]
+    backbone: nn.Module = RESNETS[config.name](
+        num_filters=config.num_filters, stem=config.stem, dtype=dtype
+    )
+    if config.attention.name == "beside":
+        transformer = PatchTransformer(
+            patch_size=config.attention.patch_size,
+            width=config.attention.width,
+            num_heads=config.attention.num_heads,
+            mlp_width=config.attention.mlp_width,
+            dtype=dtype,
+        )
+        backbone = AttentionBeside(backbone, transformer)
+    return Classifier(backbone, num_classes)
+
+
+def make_schedule(config: ConfigDict, steps_per_epoch: int, num_steps: int) -> optax.Schedule:
+    """The learning-rate schedule that the section `schedule` describes, in steps."""
+    try:
+        return SCHEDULES[config.name](
+            config, lambda epochs: round(epochs * steps_per_epoch), num_steps
+        )
+    except (ValueError, TypeError) as error:
+        raise UserError(f"schedule {config.name}: {error}") from error
+
+
+InSteps = Callable[[float], int]
+
+
+def _cycles(config: ConfigDict, in_steps: InSteps) -> dict[str, Any]:
+    """The arguments that the cyclical schedules share."""
+    interval = config.restart_interval_epochs
+    return {
+        "init_value": config.init_value,
+        "end_value": config.end_value,
+        "init_decay_steps": in_steps(config.init_decay_epochs),
+        "restart_interval": None if interval is None else in_steps(interval),
+        "restart_multiplier": config.restart_multiplier,
+        "restart_value": config.restart_value,
+        "restart_decay": config.restart_decay,
+        "warmup_steps": in_steps(config.warmup_epochs),
+        "warmup_init_value": config.warmup_init_value,
+    }
+
+
+def _cyclical_log_annealing(
+    config: ConfigDict, in_steps: InSteps, num_steps: int
+) -> optax.Schedule:
+    del num_steps
+    return loganneal_jax.cyclical_log_annealing_schedule(
+        **_cycles(config, in_steps),
+        variant=config.variant,
+        base=config.base,
+        first_step=config.first_step,
+    )
+
+
+def _cyclical_cosine(config: ConfigDict, in_steps: InSteps, num_steps: int) -> optax.Schedule:
+    del num_steps
+    return loganneal_jax.cyclical_cosine_schedule(**_cycles(config, in_steps))
+
+
+def _constant(config: ConfigDict, in_steps: InSteps, num_steps: int) -> optax.Schedule:
+    del num_steps
+    return loganneal_jax.with_warmup(
+        optax.constant_schedule(config.init_value),
+        in_steps(config.warmup_epochs),
+        config.warmup_init_value,
+    )
+
+
+SCHEDULES: dict[str, Callable[[ConfigDict, InSteps, int], optax.Schedule]] = {
+    "constant": _constant,
+    "cyclical_cosine": _cyclical_cosine,
+    "cyclical_log_annealing": _cyclical_log_annealing,
+}
+
+
+def _sgd(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay),
+        optax.sgd(schedule, momentum=config.momentum, nesterov=config.nesterov),
+    )
+
+
+def _adam(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    return optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(schedule))
+
+
+def _rmsprop(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay),
+        optax.rmsprop(schedule, momentum=config.momentum),
+    )
+
+
+OPTIMIZERS: dict[str, Callable[[ConfigDict, optax.Schedule], optax.GradientTransformation]] = {
+    "adam": _adam,
+    "rmsprop": _rmsprop,
+    "sgd": _sgd,
+}
+
+CHOICES: dict[str, Any] = {
+    "data.name": datasets.DATASETS,
+    "model.name": RESNETS,
+    "model.stem": STEMS,
+    "model.dtype": DTYPES,
+    "model.attention.name": ATTENTION,
+    "optimizer.name": OPTIMIZERS,
+    "schedule.name": SCHEDULES,
+    "loss.name": LOSSES,
+}
+
+
+def _field(config: ConfigDict, path: str) -> Any:
+    for name in path.split("."):
+        config = config[name]
+    return config
+
+
+def _check_ranges(config: ConfigDict) -> None:
+    for path, range_ in RANGES.items():
+        value = _field(config, path)
+        if value is not None and not HOLDS[range_](value):
+            raise UserError(f"{path}={value} is out of range; it must be {range_}")
+    if config.seed >= 2**32:
+        raise UserError(f"seed={config.seed} is out of range; it must be below {2**32}")
+    if config.optimizer.momentum >= 1:
+        raise UserError(
+            f"optimizer.momentum={config.optimizer.momentum} is out of range; it must be below 1"
+        )
+    if config.schedule.warmup_epochs > config.epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than the run, "
+            f"epochs={config.epochs}"
+        )
+
+
+def _check_choices(config: ConfigDict) -> None:
+    for path, choices in CHOICES.items():
+        value = _field(config, path)
+        if value not in choices:
+            raise UserError(f"unknown {path}={value!r}; choose one of {', '.join(choices)}")
+    attention = config.model.attention
+    if attention.name != "none" and attention.width % attention.num_heads:
+        raise UserError(
+            f"model.attention.num_heads={attention.num_heads} does not divide "
+            f"model.attention.width={attention.width}"
+        )
+
+
+def _check_against_dataset(config: ConfigDict, dataset: datasets.DatasetInfo) -> None:
+    if config.batch_size > dataset.num_train:
+        raise UserError(
+            f"batch_size={config.batch_size} is larger than the data set: "
+            f"{dataset.name} has {dataset.num_train} training images"
+        )
+    height, width, _ = dataset.image_shape
+    if config.data.augment and config.data.crop_padding >= min(height, width):
+        raise UserError(
+            f"data.crop_padding={config.data.crop_padding} must be less than the image's side: "
+            f"images are {height}x{width}"
+        )
+    patch = config.model.attention.patch_size
+    if config.model.attention.name != "none" and (height % patch or width % patch):
+        raise UserError(
+            f"model.attention.patch_size={patch} does not divide the image: images are "
+            f"{height}x{width}"
+        )

@@ -1,0 +1,1 @@
+"""Flax Linen models: images in, logits out."""

@@ -1,0 +1,74 @@
+"""The transformer attention block of naveen2024, section 2.2, beside a convolutional backbone."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from experiments.models.layers import Conv
+
+
+class PatchTransformer(nn.Module):
+    """One transformer encoder block over the patches of an image, mean-pooled.
+
+    Patch tokens with a learned position embedding, then multi-head self-attention and a multilayer
+    perceptron, each behind a layer norm and beside a residual connection (Dosovitskiy et al. 2021,
+    arXiv:2010.11929, equations 1-4, with the mean over tokens in the place of a class token).
+
+    Attributes:
+      patch_size: side of a square patch, in pixels; must divide the image's height and width.
+      width: size of a token.
+      num_heads: number of attention heads; must divide `width`.
+      mlp_width: size of the perceptron's hidden layer.
+      dtype: dtype of the computation; parameters are float32.
+    """
+
+    patch_size: int
+    width: int
+    num_heads: int
+    mlp_width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps float images [batch, height, width, channels] to features [batch, width]."""
+        patch = (self.patch_size, self.patch_size)
+        tokens = Conv(self.width, patch, patch, padding="VALID", dtype=self.dtype, name="patches")(
+            images
+        )
+        tokens = tokens.reshape(tokens.shape[0], -1, self.width)
+        positions = self.param(
+            "positions", nn.initializers.normal(0.02), (1, tokens.shape[1], self.width), jnp.float32
+        )
+        tokens = tokens + positions.astype(self.dtype)
+        attended = nn.MultiHeadAttention(self.num_heads, dtype=self.dtype, name="attention")(
+            nn.LayerNorm(dtype=self.dtype, name="attention_norm")(tokens)
+        )
+        tokens = tokens + attended
+        hidden = nn.Dense(self.mlp_width, dtype=self.dtype, name="mlp_in")(
+            nn.LayerNorm(dtype=self.dtype, name="mlp_norm")(tokens)
+        )
+        tokens = tokens + nn.Dense(self.width, dtype=self.dtype, name="mlp_out")(nn.gelu(hidden))
+        return nn.LayerNorm(dtype=self.dtype, name="norm")(tokens).mean(axis=1)
+
+
+class AttentionBeside(nn.Module):
+    """A backbone's features with those of a patch transformer concatenated to them.
+
+    'We added a mean pooling layer after the transformer, and concatenated it to the initial
+    ResNet50' (naveen2024, section 2.2).
+
+    Attributes:
+      backbone: module from images to features, called as `backbone(images, train=train)`.
+      transformer: module from images to features, called as `transformer(images)`.
+    """
+
+    backbone: nn.Module
+    transformer: nn.Module
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps float images [batch, height, width, channels] to features [batch, features]."""
+        features = self.backbone(images, train=train)
+        return jnp.concatenate([features, self.transformer(images)], axis=-1)

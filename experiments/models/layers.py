@@ -1,0 +1,36 @@
+"""What every model shares: convolution and normalisation conventions, and the classifier's head."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from experiments.models.convolution import conv_general_dilated
+
+Conv = partial(
+    nn.Conv,
+    use_bias=False,
+    conv_general_dilated=conv_general_dilated,
+    # He et al. 2015 (arXiv:1502.01852), fan-out, as the reference ResNets are initialised.
+    kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+)
+BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+
+class Classifier(nn.Module):
+    """A linear layer on the features of a backbone.
+
+    Attributes:
+      backbone: module from images to features, called as `backbone(images, train=train)`.
+      num_classes: number of logits.
+    """
+
+    backbone: nn.Module
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps float images [batch, h, w, channels] to float32 logits [batch, num_classes]."""
+        features = self.backbone(images, train=train)
+        return nn.Dense(self.num_classes, name="head")(features.astype(jnp.float32))
