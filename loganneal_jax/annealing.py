@@ -163,7 +163,9 @@ def cyclical(
         # During its warmup a cycle stands at its first value, so that is where it leads to.
         start = jnp.asarray(warmup_init_value, jnp.float32)
         done = at.warmed / warmup_steps
-        return value * done + start * (1.0 - done)
+        rise = value * done + start * (1.0 - done)
+        # Chosen, not blended: XLA divides by a constant in a way that misses 1 by a rounding.
+        return jnp.where(at.warmed < warmup_steps, rise, value)
 
     return schedule
 

@@ -14,6 +14,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 MAX_STEPS = 2**31 - 1
+# Eq. (4) multiplies its range by up to 1e8, next to base 1: float32 must hold that too.
+_LARGEST = 1e30
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -56,8 +58,8 @@ def number(
     # Written so that NaN, which compares false with everything, is refused; an int is compared
     # before it is made a float because it may be too large for one.
     known = value if isinstance(value, int) else float(value)
-    if not abs(known) <= _FLOAT32_MAX:
-        raise ValueError(f"{name} must be finite in float32, got {value}.")
+    if not abs(known) <= _LARGEST:
+        raise ValueError(f"{name} must be finite, at most {_LARGEST:g} in size, got {value}.")
     # Limits are checked on what float32 makes of the number, for that is what is computed with.
     rounded = float(np.float32(known))
     if above is not None and not rounded > above:

@@ -57,7 +57,7 @@ def with_warmup(
         return _from_counts(schedule)
 
     def rise(count: ArrayLike) -> jax.Array:
-        elapsed, remaining = cycles.once(count, warmup_steps)
+        elapsed, _ = cycles.once(count, warmup_steps)
         done = elapsed / warmup_steps
         start = jnp.asarray(init_value, jnp.float32)
         target = jnp.asarray(schedule(jnp.int32(0)), jnp.float32)
@@ -65,8 +65,7 @@ def with_warmup(
             return start * (target / start) ** done
         if warmup == "cosine":
             done = jnp.sin(np.float32(np.pi / 2) * done) ** 2
-            return start * (1.0 - done) + target * done
-        return start * (remaining / warmup_steps) + target * done
+        return start * (1.0 - done) + target * done
 
     return chain_schedules([rise, schedule], [warmup_steps])
 

@@ -313,7 +313,7 @@ def triangular_schedule(
 
     def schedule(count: ArrayLike) -> jax.Array:
         at = position(count)
-        height = jnp.minimum(at.elapsed, at.remaining) / half_cycle_steps
+        height = 2.0 * jnp.minimum(at.elapsed, at.remaining) / (at.elapsed + at.remaining)
         if mode == "triangular2":
             height = height * jnp.exp2(-at.cycle.astype(jnp.float32))
         if mode == "exp_range":

@@ -88,7 +88,8 @@ def exponential(elapsed: jax.Array, remaining: jax.Array, log_rate: ArrayLike) -
     period = elapsed + remaining
     start = jnp.exp(rate * (elapsed / period))
     fall = start * jnp.expm1(rate * (remaining / period)) / jnp.expm1(rate)
-    return jnp.where(curved, fall, linear(elapsed, remaining))
+    # XLA may round the two expm1 differently, so that their ratio at the start is not quite 1.
+    return jnp.where(curved & (elapsed > 0), fall, linear(elapsed, remaining))
 
 
 def sigmoid(elapsed: jax.Array, remaining: jax.Array, slope: ArrayLike = 5.0) -> jax.Array:
@@ -179,9 +180,9 @@ def normalised_log(
     [1.    0.301 0.   ]
     """
     whole = _log_period_over(jnp.zeros_like(elapsed), elapsed + remaining, first_step)
-    falls = whole > 0
-    fraction = _log_period_over(elapsed, remaining, first_step) / jnp.where(falls, whole, 1.0)
-    return jnp.where(falls, fraction, 1.0)
+    fraction = _log_period_over(elapsed, remaining, first_step) / jnp.where(whole > 0, whole, 1.0)
+    # XLA may round the two logarithms differently, so that their ratio at the start is not quite 1.
+    return jnp.where((whole > 0) & (elapsed > 0), fraction, 1.0)
 
 
 def _log_period_over(elapsed: jax.Array, remaining: jax.Array, first_step: ArrayLike) -> jax.Array:

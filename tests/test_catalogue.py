@@ -1,0 +1,163 @@
+"""The guarantees, for every schedule in the catalogue."""
+
+import functools
+import json
+
+import chex
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import loganneal_jax
+from loganneal_jax import tabulate
+from tests.catalogue import CASES, LAST, draw_intervals
+
+EVERYWHERE = [-(2**31), -1, 0, 1, 2**24 - 1, 2**24, 2**24 + 1, LAST - 1, LAST]
+NUM_COUNTS = 160
+
+
+def counts_of(name, seed=0):
+    """Everywhere something happens to a schedule, one step to both sides, and elsewhere."""
+    case = CASES[name]
+    edges = [edge + d for edge in case.edges for d in (-1, 0, 1) if edge + d <= LAST]
+    listed = [*EVERYWHERE, *case.exact, *edges]
+    generator = np.random.default_rng(seed)
+    others = generator.integers(0, [100, 10**4, LAST], (NUM_COUNTS, 3)).ravel()
+    return np.concatenate([listed, others])[:NUM_COUNTS].astype(np.int32)
+
+
+def drawn_values(name, seed):
+    """The values of the catalogue in row 0, drawn ones in two more; as float32 has them."""
+    generator = np.random.default_rng(seed)
+    intervals = draw_intervals(CASES[name])
+    return {
+        key: np.array([value, *generator.uniform(*intervals[key], 2)], np.float32)
+        for key, value in CASES[name].values.items()
+    }
+
+
+def build(name, values):
+    return CASES[name].make(**CASES[name].structure, **values)
+
+
+@functools.cache
+def traced(name):
+    """(values, counts) -> value and gradient, [row, count]: built inside jit, grad and vmaps."""
+    traces = []
+
+    def evaluate(values, count):
+        traces.append(name)
+        assert len(traces) == 1
+        return build(name, values)(count)
+
+    over_counts = jax.vmap(jax.value_and_grad(evaluate), (None, 0))
+    return jax.jit(jax.vmap(over_counts, (0, None)))
+
+
+@functools.cache
+def compiled(shape=(NUM_COUNTS,)):
+    """Every schedule of the catalogue at its counts, in one compiled program."""
+    schedules = {name: build(name, case.values) for name, case in CASES.items()}
+    evaluate = jax.jit(lambda counts: {name: schedules[name](c) for name, c in counts.items()})
+    return evaluate({name: counts_of(name).reshape(shape) for name in CASES})
+
+
+@pytest.mark.parametrize("name", CASES)
+@hypothesis.settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@hypothesis.given(seed=st.integers(0, 2**32 - 1))
+def test_finite_bounded_and_with_finite_gradients(name, seed):
+    rows = drawn_values(name, seed)
+    counts = counts_of(name, seed)
+    values, gradients = traced(name)(rows, counts)
+    assert values.shape == (3, NUM_COUNTS)
+    chex.assert_tree_all_finite((values, gradients))
+    for row in range(3):
+        low, high = CASES[name].bounds({key: float(drawn[row]) for key, drawn in rows.items()})
+        assert values[row].min() >= low * (1 - 1e-6)
+        assert values[row].max() <= high * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_vmap_over_the_values_is_a_loop_in_python(name):
+    rows = drawn_values(name, seed=7)
+    counts = counts_of(name)
+    mapped, _ = traced(name)(rows, counts)
+    # Eager, and under the settings that turn a slip into an error.
+    with jax.debug_nans(True), jax.numpy_dtype_promotion("strict"):
+        for row in range(2):
+            schedule = build(name, {key: float(drawn[row]) for key, drawn in rows.items()})
+            np.testing.assert_allclose(mapped[row], schedule(counts), rtol=2e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_compiled_has_the_exact_values_it_documents(name):
+    exact = CASES[name].exact
+    values = dict(zip(counts_of(name).tolist(), np.asarray(compiled()[name]), strict=True))
+    assert {count: values[count] for count in exact} == {
+        count: np.float32(value) for count, value in exact.items()
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("restarts, mult")])
+def test_restarts_fall_on_their_step_and_on_no_other(name):
+    values = dict(zip(counts_of(name).tolist(), np.asarray(compiled()[name]), strict=True))
+    firsts = CASES[name].edges
+    # In cycles of millions of steps, the first few differ by less than float32 can tell.
+    periods = np.diff(firsts[:25])
+    told_apart = [i + 1 for i, period in enumerate(periods) if 2 <= period < 2**20]
+    assert len(told_apart) >= 4
+    for i in told_apart:
+        assert values[firsts[i]] == np.float32(0.1)
+        assert values[firsts[i] - 1] < np.float32(0.1)
+        assert values[firsts[i - 1] + 1] < np.float32(0.1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_counts_may_have_any_shape(name):
+    block = compiled((4, 1, NUM_COUNTS // 4))[name]
+    assert block.dtype == jnp.float32
+    assert block.shape == (4, 1, NUM_COUNTS // 4)
+    np.testing.assert_allclose(block.ravel(), compiled()[name], rtol=2e-6, atol=1e-9)
+
+
+def test_pmap_equals_jit():
+    schedules = {name: build(name, case.values) for name, case in CASES.items()}
+    counts = {name: counts_of(name).reshape(8, -1) for name in CASES}
+    mapped = jax.pmap(lambda c: {name: schedules[name](c[name]) for name in CASES})(counts)
+    for name in CASES:
+        np.testing.assert_allclose(mapped[name].ravel(), compiled()[name], rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rebuilt_from_json_it_is_the_same_to_the_bit_and_the_same_compiled(name):
+    case = CASES[name]
+    arguments = json.loads(json.dumps({**case.structure, **case.values}))
+    counts = counts_of(name)
+    schedule = build(name, case.values)
+    first = np.asarray(schedule(counts))
+    rebuilt = case.make(**arguments)
+    np.testing.assert_array_equal(rebuilt(counts), first)
+    # And pure: whatever was asked before, the same count has the same value.
+    schedule(np.flip(counts))
+    np.testing.assert_array_equal(schedule(counts), first)
+    np.testing.assert_allclose(first, compiled()[name], rtol=2e-6, atol=1e-9)
+
+
+def test_the_catalogue_holds_every_public_schedule():
+    made = {getattr(case.make, "func", case.make) for case in CASES.values()}
+    public = {loganneal_jax.anneal, loganneal_jax.restarts} | {
+        getattr(loganneal_jax, name)
+        for name in loganneal_jax.__all__
+        if name.endswith("_schedule")
+        and name not in ("clip_schedule", "repeat_schedule", "scale_schedule")
+    }
+    assert public <= made
+
+
+def test_finite_at_every_step_of_a_run():
+    schedules = {name: build(name, case.values) for name, case in CASES.items()}
+    run = jax.jit(lambda: {name: tabulate(schedules[name], 50_000) for name in CASES})()
+    chex.assert_tree_all_finite(run)
