@@ -127,7 +127,7 @@ def _runs(interval: int, multiplier: float, other_steps: int) -> _Runs:
         length = length_of(cycle)
         cycle_steps = length + other_steps
         cycles_left = -(-(_STEPS - start) // cycle_steps)
-        equal = _count_equal(length_of, cycle, cycles_left)
+        equal = _count_equal(length_of, cycle, length, cycles_left)
         kept = min(length, _INT32_MAX)
         rows.append((start, min(cycle_steps, _UINT32_MAX), kept, length - kept, cycle))
         start += equal * cycle_steps
@@ -136,14 +136,13 @@ def _runs(interval: int, multiplier: float, other_steps: int) -> _Runs:
     return _Runs(*(np.array(c, d) for c, d in zip(zip(*rows, strict=True), dtypes, strict=True)))
 
 
-def _count_equal(length_of: Callable[[int], int], cycle: int, most: int) -> int:
-    """How many cycles from `cycle` on are equally long, at most `most`.
+def _count_equal(length_of: Callable[[int], int], cycle: int, length: int, most: int) -> int:
+    """How many cycles from `cycle` on are `length` steps long, at most `most`.
 
     Cycle lengths only ever grow or only ever shrink, so equal ones are neighbours. Doubling, then
     halving finds the last of a run of any length in a few dozen looks: a multiplier next to 1 has
     millions of cycles but few lengths, and a shrinking one ends in 2**31 cycles of a single step.
     """
-    length = length_of(cycle)
     equal, differs = 1, 2
     while differs <= most and length_of(cycle + differs - 1) == length:
         equal, differs = differs, 2 * differs
