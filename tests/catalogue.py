@@ -169,12 +169,13 @@ CASES = {
     "restarts, multiplier 3": restarting(3.0, 1210),
     "restarts, multiplier 10": restarting(10.0, 7),
     "restarts, multiplier 0.5": restarting(0.5, 81910),
+    # 41 is the least number that float32 does not get 1 from when it multiplies by its inverse.
     "restarts, warmup and hold": Case(
         functools.partial(loganneal_jax.restarts, shapes.cosine),
-        {"restart_interval": 6, "restart_multiplier": 2.0, "warmup_steps": 3, "hold_steps": 2},
+        {"restart_interval": 6, "restart_multiplier": 2.0, "warmup_steps": 41, "hold_steps": 2},
         {**PEAKED, "restart_decay": 1.0, "warmup_init_value": 0.0},
-        starts(6, 2.0, extra=5),
-        {0: 0.0, 3: 0.1, 9: 0.001, 10: 0.001, 11: 0.0, 14: 0.1, 26: 0.001, 27: 0.001, 28: 0.0},
+        starts(6, 2.0, extra=43),
+        {0: 0.0, 41: 0.1, 47: 0.001, 48: 0.001, 49: 0.0, 90: 0.1, 102: 0.001, 103: 0.001, 104: 0.0},
         between,
     ),
     "linear_decay": Case(
@@ -289,10 +290,10 @@ CASES = {
     **{
         f"triangular, {mode}": Case(
             loganneal_jax.triangular_schedule,
-            {"half_cycle_steps": 8, "mode": mode},
+            {"half_cycle_steps": 41, "mode": mode},
             {"peak_value": 0.1, "init_value": 0.001},
-            [8, 16, 24, 32],
-            {0: 0.001, 8: 0.1, 16: 0.001, 32: 0.001},
+            [41, 82, 123, 164],
+            {0: 0.001, 41: 0.1, 82: 0.001, 164: 0.001},
             lambda values: (0.0, top(values)),
         )
         for mode in ("triangular", "triangular2")
