@@ -162,3 +162,39 @@ def test_a_vanished_range_is_its_only_value():
     )
     # Peaks 0.1, 0.05, and then the end, which no peak goes under.
     np.testing.assert_allclose(schedule(jnp.arange(8, 100)), 0.05, rtol=2e-7)
+
+
+@pytest.mark.parametrize(
+    ("init_value", "end_value", "restart_value", "restart_decay"),
+    [
+        (0.1, 0.1, 0.1, 1.0),  # no range at all
+        (0.0, 0.0, 0.0, 1.0),
+        (0.1, 0.0, 0.1, 0.5),  # a range that halves until float32 has no more of it
+        (1.0, 0.0, 4.0, 0.5),  # ranges of 1, where the paper's base is 1: refused if not traced
+    ],
+)
+@pytest.mark.parametrize("variant", ["paper", "normalised"])
+def test_a_vanishing_range_keeps_values_and_gradients_finite(
+    variant, init_value, end_value, restart_value, restart_decay
+):
+    def value(values, count):
+        schedule = cyclical_log_annealing_schedule(
+            values["init_value"],
+            values["end_value"],
+            init_decay_steps=3,
+            restart_interval=2,
+            restart_value=values["restart_value"],
+            restart_decay=values["restart_decay"],
+            variant=variant,
+        )
+        return schedule(count)
+
+    values = {
+        "init_value": init_value,
+        "end_value": end_value,
+        "restart_value": restart_value,
+        "restart_decay": restart_decay,
+    }
+    counts = jnp.array([0, 2, 3, 4, 5, 7, 100, 200, 250, 259, 263, 280, 300, 400, 10**6, LAST])
+    both = jax.jit(jax.vmap(jax.value_and_grad(value), (None, 0)))(values, counts)
+    chex.assert_tree_all_finite(both)
