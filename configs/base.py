@@ -42,9 +42,10 @@ def get_config() -> ConfigDict:
     config.optimizer.nesterov = False  # of sgd
     config.optimizer.weight_decay = 5e-4  # times the parameters, added to the gradient
 
+    # A schedule is changed by its name: the fields that the named one does not have are not used.
     config.schedule = ConfigDict()
     config.schedule.name = "cyclical_log_annealing"
-    config.schedule.init_value = 0.1  # learning rate at the start of the first decay
+    config.schedule.init_value = 0.1  # the peak: the learning rate where the first decay begins
     config.schedule.end_value = 0.001
     config.schedule.init_decay_epochs = 10.0
     config.schedule.restart_interval_epochs = config_dict.placeholder(float)  # None: no restarts
@@ -55,7 +56,14 @@ def get_config() -> ConfigDict:
     config.schedule.warmup_init_value = 0.0
     config.schedule.variant = "paper"  # of log annealing: paper (eq. 4) or normalised
     config.schedule.base = config_dict.placeholder(float)  # None: 1 / (init_value - end_value)
-    config.schedule.first_step = 1
+    config.schedule.first_step = 1.0  # of log annealing: steps counted at the restart itself
+    config.schedule.slope = 5.0  # of sig, sig+ and rep
+    config.schedule.boundaries = (0.5, 0.75)  # of str and str+: fractions of the run
+    config.schedule.decay_rate = 0.1  # of str and str+: the factor at each boundary
+    config.schedule.cooldown = "linear"  # of trap: linear, 1-sqrt or cosine
+    config.schedule.cooldown_fraction = 0.2  # of trap: fraction of the run
+    config.schedule.half_cycle_epochs = 1.0  # of triangular schedules: from end_value to init_value
+    config.schedule.triangle_decay_rate = 0.9999  # of triangular_exp_range: the factor of a step
 
     config.loss = ConfigDict()
     config.loss.name = "softmax_cross_entropy"

@@ -5,18 +5,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-import loganneal_jax
 from experiments import step
 from experiments.data import augment, datasets, preprocess
 from experiments.errors import UserError
+from experiments.models import Module
 from experiments.models.attention import AttentionBeside, PatchTransformer
 from experiments.models.layers import Classifier
 from experiments.models.resnet import RESNETS, STEMS
+from experiments.schedules import SCHEDULES, Run, make_schedule
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ATTENTION = ("none", "beside")
@@ -53,6 +53,11 @@ RANGES = {
     "schedule.warmup_init_value": NOT_NEGATIVE,
     "schedule.base": POSITIVE,
     "schedule.first_step": POSITIVE,
+    "schedule.slope": POSITIVE,
+    "schedule.decay_rate": POSITIVE,
+    "schedule.cooldown_fraction": POSITIVE,
+    "schedule.half_cycle_epochs": POSITIVE,
+    "schedule.triangle_decay_rate": POSITIVE,
     "checkpoint.every_epochs": AT_LEAST_ONE,
     "checkpoint.max_to_keep": AT_LEAST_ONE,
 }
@@ -67,7 +72,7 @@ class Experiment(NamedTuple):
     """What a run is made of, before its data are loaded."""
 
     dataset: datasets.DatasetInfo
-    model: nn.Module
+    model: Module
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     loss: step.Loss
@@ -99,7 +104,7 @@ def build(config: ConfigDict) -> Experiment:
         raise UserError(
             f"epochs={config.epochs} is less than one step of {steps_per_epoch} an epoch"
         )
-    schedule = make_schedule(config.schedule, steps_per_epoch, num_steps)
+    schedule = make_schedule(config.schedule, Run(steps_per_epoch, num_steps))
     return Experiment(
         dataset=dataset,
         model=make_model(config.model, dataset.num_classes),
@@ -145,10 +150,10 @@ def make_steps(
     return train_step, eval_step
 
 
-def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
+def make_model(config: ConfigDict, num_classes: int) -> Module:
     """The classifier that the section `model` describes, for this many classes."""
     dtype = DTYPES[config.dtype]
-    backbone: nn.Module = RESNETS[config.name](
+    backbone: Module = RESNETS[config.name](
         num_filters=config.num_filters, stem=config.stem, dtype=dtype
     )
     if config.attention.name == "beside":
@@ -161,68 +166,6 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
         )
         backbone = AttentionBeside(backbone, transformer)
     return Classifier(backbone, num_classes)
-
-
-def make_schedule(config: ConfigDict, steps_per_epoch: int, num_steps: int) -> optax.Schedule:
-    """The learning-rate schedule that the section `schedule` describes, in steps."""
-    try:
-        return SCHEDULES[config.name](
-            config, lambda epochs: round(epochs * steps_per_epoch), num_steps
-        )
-    except (ValueError, TypeError) as error:
-        raise UserError(f"schedule {config.name}: {error}") from error
-
-
-InSteps = Callable[[float], int]
-
-
-def _cycles(config: ConfigDict, in_steps: InSteps) -> dict[str, Any]:
-    """The arguments that the cyclical schedules share."""
-    interval = config.restart_interval_epochs
-    return {
-        "init_value": config.init_value,
-        "end_value": config.end_value,
-        "init_decay_steps": in_steps(config.init_decay_epochs),
-        "restart_interval": None if interval is None else in_steps(interval),
-        "restart_multiplier": config.restart_multiplier,
-        "restart_value": config.restart_value,
-        "restart_decay": config.restart_decay,
-        "warmup_steps": in_steps(config.warmup_epochs),
-        "warmup_init_value": config.warmup_init_value,
-    }
-
-
-def _cyclical_log_annealing(
-    config: ConfigDict, in_steps: InSteps, num_steps: int
-) -> optax.Schedule:
-    del num_steps
-    return loganneal_jax.cyclical_log_annealing_schedule(
-        **_cycles(config, in_steps),
-        variant=config.variant,
-        base=config.base,
-        first_step=config.first_step,
-    )
-
-
-def _cyclical_cosine(config: ConfigDict, in_steps: InSteps, num_steps: int) -> optax.Schedule:
-    del num_steps
-    return loganneal_jax.cyclical_cosine_schedule(**_cycles(config, in_steps))
-
-
-def _constant(config: ConfigDict, in_steps: InSteps, num_steps: int) -> optax.Schedule:
-    del num_steps
-    return loganneal_jax.with_warmup(
-        optax.constant_schedule(config.init_value),
-        in_steps(config.warmup_epochs),
-        config.warmup_init_value,
-    )
-
-
-SCHEDULES: dict[str, Callable[[ConfigDict, InSteps, int], optax.Schedule]] = {
-    "constant": _constant,
-    "cyclical_cosine": _cyclical_cosine,
-    "cyclical_log_annealing": _cyclical_log_annealing,
-}
 
 
 def _sgd(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:

@@ -1,6 +1,11 @@
-"""What stops a run that has gone wrong."""
+"""What stops a run before its end: a loss that is no number, or the user."""
 
+import contextlib
 import math
+import os
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 from experiments.errors import UserError
 
@@ -23,3 +28,31 @@ def check_finite(loss: float, *, step: int, learning_rate: float) -> None:
             f"training diverged: the loss is {loss} at step {step}, where the learning rate is "
             f"{learning_rate:.6g}; lower schedule.init_value or lengthen schedule.warmup_epochs"
         )
+
+
+@contextlib.contextmanager
+def ctrl_c_between_steps() -> Iterator[Callable[[], None]]:
+    """Lets Ctrl-C stop the run only where the run asks for it, and a second one at once.
+
+    An exception in the middle of a save could leave its threads waiting for ever.
+
+    Yields:
+      A function that raises `KeyboardInterrupt` if Ctrl-C was pressed.
+    """
+    pressed = False
+
+    def note(signal_number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            os._exit(128 + signal.SIGINT)
+        pressed = True
+
+    def stop_if_pressed() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield stop_if_pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from clu import metrics as clu_metrics
+
+from experiments.models import Module
 
 Batch = dict[str, jax.Array]  # "image" [batch, h, w, c], "label" int32 [batch], "mask" bool [batch]
 Loss = Callable[[jax.Array, jax.Array], jax.Array]  # logits, labels -> [batch]
@@ -43,7 +44,7 @@ class Metrics(clu_metrics.Collection):
 def init_state(
     key: jax.Array,
     *,
-    model: nn.Module,
+    model: Module,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, int, int],
 ) -> TrainState:
@@ -80,7 +81,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
     *,
-    model: nn.Module,
+    model: Module,
     optimizer: optax.GradientTransformation,
     loss: Loss,
     augment: Callable[[jax.Array, jax.Array], jax.Array],
@@ -125,7 +126,7 @@ def eval_step(
     state: TrainState,
     batch: Batch,
     *,
-    model: nn.Module,
+    model: Module,
     loss: Loss,
     normalize: Callable[[jax.Array], jax.Array],
 ) -> Metrics:

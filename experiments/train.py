@@ -6,7 +6,7 @@ goes on from the newest checkpoint.
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -73,7 +73,10 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
         )
     )(jax.random.key(config.seed))
 
-    with checkpoint.open_manager(workdir, max_to_keep=config.checkpoint.max_to_keep) as manager:
+    with (
+        guard.ctrl_c_between_steps() as stop_if_pressed,
+        checkpoint.open_manager(workdir, max_to_keep=config.checkpoint.max_to_keep) as manager,
+    ):
         state, history = checkpoint.restore_latest(manager, initial)
         first_step = int(state.step)
         with telemetry.Telemetry(
@@ -88,6 +91,7 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
                     _intervals(start, stop, config.log_every_steps),
                     learning_rates,
                     reports,
+                    stop_if_pressed,
                 )
                 test_metrics = jax.device_get(evaluate(state, test_split))
                 record = {
@@ -128,6 +132,7 @@ def _train_epoch(
     intervals: Iterator[tuple[int, int]],
     learning_rates: np.ndarray,
     reports: telemetry.Telemetry,
+    stop_if_pressed: Callable[[], None],
 ) -> tuple[step.TrainState, step.Metrics]:
     """Runs one epoch's intervals, reading each one's metrics while the next one runs."""
     epoch_metrics = jax.device_get(step.Metrics.empty())
@@ -143,6 +148,7 @@ def _train_epoch(
         return metrics
 
     for start, stop in intervals:
+        stop_if_pressed()
         state, on_device = train_steps(state, split, stop - start)
         unread.append((stop, on_device))
         if len(unread) > 1:

@@ -13,7 +13,8 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       images: uint8 [examples, height, width, channels], the training split.
 
     Returns:
-      Mean and standard deviation, float32 [1, 1, 1, channels], in pixel values 0..255.
+      Mean and standard deviation, float32 [1, 1, 1, channels], in pixel values 0..255; the
+      deviation of a constant channel is given as 1, by which it can be divided.
 
     >>> mean, std = channel_statistics(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
     >>> mean.item(), std.item()
@@ -25,7 +26,8 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         counts = np.bincount(images[..., channel].ravel(), minlength=256)
         mean = np.average(values, weights=counts)
         means.append(mean)
-        stds.append(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
+        std = np.sqrt(np.average((values - mean) ** 2, weights=counts))
+        stds.append(std if std > 0 else 1.0)
     shape = (1, 1, 1, images.shape[-1])
     return np.array(means, np.float32).reshape(shape), np.array(stds, np.float32).reshape(shape)
 

@@ -1,0 +1,100 @@
+"""Data sets: the built-in digits always, CIFAR-10 and MNIST wherever TFDS_DATA_DIR holds them."""
+
+import os
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.data import datasets
+from experiments.errors import UserError
+
+needs_tfds = pytest.mark.skipif(
+    "TFDS_DATA_DIR" not in os.environ, reason="TFDS_DATA_DIR names no prepared data sets"
+)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "loganneal_jax" / "datasets"
+
+
+def load(name, **options):
+    info = datasets.describe(name, **{"data_dir": None, "image_size": None, **options})
+    return info, datasets.load(info)
+
+
+def test_digits_are_split_once_and_for_all_by_class():
+    info, digits = load("digits")
+    assert (info.num_train, info.num_test) == (len(digits.train_labels), len(digits.test_labels))
+    assert info.image_shape == digits.train_images.shape[1:] == digits.test_images.shape[1:]
+    assert digits.train_images.dtype == np.uint8
+    assert digits.train_labels.dtype == np.int32
+    assert (digits.train_images.min(), digits.train_images.max()) == (0, 255)
+    assert not info.flip
+    assert set(np.bincount(digits.test_labels)) == {35, 36, 37}
+    for ours, again in zip(digits, load("digits")[1], strict=True):
+        np.testing.assert_array_equal(ours, again)
+
+
+def test_images_are_resized_to_the_side_asked_for():
+    info, digits = load("digits", image_size=16)
+    _, small = load("digits")
+    assert info.image_shape == digits.test_images.shape[1:] == (16, 16, 1)
+    bilinear = jax.image.resize(
+        small.test_images.astype(np.float32), digits.test_images.shape, "linear"
+    )
+    np.testing.assert_allclose(digits.test_images, bilinear, atol=1)
+
+
+def test_an_unknown_data_set_is_refused_with_the_choices():
+    with pytest.raises(UserError, match=r"unknown data set 'cifar11'.*cifar10, mnist"):
+        datasets.describe("cifar11", data_dir=None, image_size=None)
+
+
+def test_a_missing_data_set_without_network_is_refused_within_seconds(tmp_path, monkeypatch):
+    # A port of this machine on which nobody listens stands for a network that is not there.
+    unreachable = datasets.Source(url="http://127.0.0.1:9", flip=False)
+    monkeypatch.setitem(datasets.TFDS_SOURCES, "mnist", unreachable)
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"'mnist' is not prepared in .*TFDS_DATA_DIR"):
+        datasets.describe("mnist", data_dir=str(tmp_path), image_size=None)
+    assert time.monotonic() - started < 2 * datasets.NETWORK_TIMEOUT_SECONDS
+    assert not list(tmp_path.iterdir())
+
+
+@needs_tfds
+def test_cifar10_is_what_it_is_known_to_be(cache):
+    info, cifar10 = load("cifar10")
+    assert info.image_shape == (32, 32, 3)
+    assert info.flip
+    assert cifar10.train_images.shape == (50_000, 32, 32, 3)
+    assert cifar10.test_images.shape == (10_000, 32, 32, 3)
+    assert set(np.bincount(cifar10.train_labels)) == {5000}
+    assert set(np.bincount(cifar10.test_labels)) == {1000}
+    mean = cifar10.train_images.mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(mean, [125.307, 122.950, 113.865], atol=1e-3)
+
+
+@needs_tfds
+def test_mnist_is_decoded_once_and_then_read_from_the_cache(cache, monkeypatch):
+    info, decoded = load("mnist")
+    assert info.image_shape == (28, 28, 1)
+    assert not info.flip
+    assert decoded.train_images.shape == (60_000, 28, 28, 1)
+    assert abs(decoded.train_images.mean() - 33.318) < 1e-3
+    assert len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(info.builder, "as_data_source", None)
+    for ours, again in zip(decoded, datasets.load(info), strict=True):
+        np.testing.assert_array_equal(ours, again)
+
+
+@needs_tfds
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "loganneal_jax").write_text("a file where the directory should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    info = datasets.describe("mnist", data_dir=None, image_size=None)
+    with pytest.raises(UserError, match=r"cache directory .* cannot be written .*XDG_CACHE_HOME"):
+        datasets._decoded(info.builder, "test")
