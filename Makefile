@@ -1,19 +1,26 @@
-# make train | test | test-all | lint | types; PYTHON=python3.12 make test takes another interpreter, and another venv.
+# Each command sets up what it needs, once. PYTHON=python3.12 make test takes another interpreter,
+# and another venv.
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 INSTALLED := $(VENV)/.installed
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
+LIBRARY_TESTS := loganneal_jax docs tests/test_arguments.py tests/test_catalogue.py \
+	tests/test_compose.py tests/test_cost.py tests/test_cycles.py tests/test_schedules.py \
+	tests/test_shapes.py
 
-.PHONY: train test test-all lint types
-.DEFAULT_GOAL := train
+.PHONY: train test test-all test-library lint types
 
 train: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.train --config=configs/quickstart.py
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
+
+test-library: $(INSTALLED)
+	$(PYTEST) $(LIBRARY_TESTS)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
@@ -22,6 +29,5 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
-$(INSTALLED): pyproject.toml constraints.txt scripts/venv.sh
+$(INSTALLED): pyproject.toml constraints.txt
 	scripts/venv.sh $(PYTHON) $(VENV)
-	touch $@

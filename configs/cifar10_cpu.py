@@ -1,4 +1,10 @@
-"""CIFAR-10 on a laptop: PLACEHOLDER."""
+"""CIFAR-10 on a laptop's CPU: a narrow ResNet-10 with attention, normalised cyclical log annealing.
+
+    python -m experiments.train --config=configs/cifar10_cpu.py
+
+Measured on 2 cores of an AMD EPYC: 79.9% test accuracy in 19 minutes, decoding and compiling
+included (one trial, seed 0; docs/reproducing.md has the run).
+"""
 
 from ml_collections import ConfigDict
 

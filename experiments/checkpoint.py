@@ -45,13 +45,13 @@ def save(manager: ocp.CheckpointManager, state: TrainState, history: History) ->
 
 
 def restore_latest(
-    manager: ocp.CheckpointManager, initial: TrainState
-) -> tuple[TrainState, History]:
-    """The newest checkpoint, or the initial state where there is none.
+    manager: ocp.CheckpointManager, shapes: TrainState
+) -> tuple[TrainState, History] | None:
+    """The newest checkpoint, or None where there is none.
 
     Args:
       manager: what `open_manager` returned.
-      initial: the state before the first step, whose shapes and dtypes a checkpoint must have.
+      shapes: a state of `jax.ShapeDtypeStruct`, as `jax.eval_shape` gives it.
 
     Returns:
       The state, and the history of the epochs before it.
@@ -61,12 +61,12 @@ def restore_latest(
     """
     newest = manager.latest_step()
     if newest is None:
-        return initial, []
+        return None
     try:
         restored = manager.restore(
             newest,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(jax.eval_shape(lambda: initial)),
+                state=ocp.args.StandardRestore(shapes),
                 extra=ocp.args.JsonRestore(),
             ),
         )

@@ -75,7 +75,9 @@ def environment() -> dict[str, Any]:
     """The device and the versions that a result came from."""
     device = jax.devices()[0]
     return {
-        "device": device.device_kind if device.platform != "cpu" else f"cpu {platform.machine()}",
+        "device": device.device_kind
+        if device.platform != "cpu"
+        else f"{platform.machine()} CPU, {os.cpu_count()} cores",
         "platform": device.platform,
         "device_count": jax.device_count(),
         "versions": {
@@ -104,7 +106,7 @@ class Telemetry:
         self._log = metric_writers.LoggingWriter()
         self._tensorboard = metric_writers.SummaryWriter(os.fspath(workdir))
         self._bar = tqdm(
-            total=num_steps, initial=step, unit=" steps", disable=not sys.stderr.isatty()
+            total=num_steps, initial=step, unit="step", disable=not sys.stderr.isatty()
         )
         self.started = time.monotonic()
 

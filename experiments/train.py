@@ -64,31 +64,32 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
     evaluate = parallel.compile_evaluation(eval_step, batch_size=config.eval_batch_size)
     train_split, test_split = parallel.to_device(dataset)
     learning_rates = np.asarray(loganneal_jax.tabulate(experiment.schedule, experiment.num_steps))
-    initial = jax.jit(
-        partial(
-            step.init_state,
-            model=experiment.model,
-            optimizer=experiment.optimizer,
-            image_shape=experiment.dataset.image_shape,
-        )
-    )(jax.random.key(config.seed))
+    init_state = partial(
+        step.init_state,
+        model=experiment.model,
+        optimizer=experiment.optimizer,
+        image_shape=experiment.dataset.image_shape,
+    )
+    key = jax.random.key(config.seed)
 
     with (
         guard.ctrl_c_between_steps() as stop_if_pressed,
         checkpoint.open_manager(workdir, max_to_keep=config.checkpoint.max_to_keep) as manager,
     ):
-        state, history = checkpoint.restore_latest(manager, initial)
+        restored = checkpoint.restore_latest(manager, jax.eval_shape(init_state, key))
+        state, history = restored or (jax.jit(init_state)(key), [])
         first_step = int(state.step)
         with telemetry.Telemetry(
             workdir, num_steps=experiment.num_steps, step=first_step, history=history
         ) as reports:
-            for start, stop in _epochs(first_step, experiment):
+            epochs = _pieces(first_step, experiment.num_steps, experiment.steps_per_epoch)
+            for start, stop in epochs:
                 started = time.monotonic()
                 state, train_metrics = _train_epoch(
                     train_steps,
                     state,
                     train_split,
-                    _intervals(start, stop, config.log_every_steps),
+                    _pieces(start, stop, config.log_every_steps),
                     learning_rates,
                     reports,
                     stop_if_pressed,
@@ -112,15 +113,8 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
     return summary
 
 
-def _epochs(first_step: int, experiment: build.Experiment) -> Iterator[tuple[int, int]]:
-    """First step and end of every epoch that is left; the last one may be a part of an epoch."""
-    size = experiment.steps_per_epoch
-    for start in range(first_step, experiment.num_steps, size):
-        yield start, min(start + size, experiment.num_steps)
-
-
-def _intervals(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
-    """First step and end of every interval of an epoch, the last one as long as what is left."""
+def _pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """First step and end of each piece of so many steps; the last one is what is left."""
     for first in range(start, stop, size):
         yield first, min(first + size, stop)
 

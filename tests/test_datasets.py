@@ -98,3 +98,36 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     info = datasets.describe("mnist", data_dir=None, image_size=None)
     with pytest.raises(UserError, match=r"cache directory .* cannot be written .*XDG_CACHE_HOME"):
         datasets._decoded(info.builder, "test")
+
+
+@pytest.mark.slow
+def test_a_copy_in_tfrecord_format_is_read_too(cache, tmp_path):
+    """The format in which tfds prepares by default, and in which older copies are."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    rng = np.random.default_rng(0)
+    images = {split: rng.integers(0, 256, (30, 28, 28, 1), np.uint8) for split in ("train", "test")}
+    labels = np.arange(30) % 10
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="mnist",
+        version="3.0.1",
+        data_dir=tmp_path,
+        file_format="tfrecord",
+        disable_shuffling=True,
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(28, 28, 1)),
+                "label": tfds.features.ClassLabel(num_classes=10),
+            }
+        ),
+        split_datasets={
+            split: tf.data.Dataset.from_tensor_slices({"image": images[split], "label": labels})
+            for split in images
+        },
+    )
+    info, loaded = load("mnist", data_dir=str(tmp_path))
+    assert (info.num_train, info.num_test) == (30, 30)
+    np.testing.assert_array_equal(loaded.train_images, images["train"])
+    np.testing.assert_array_equal(loaded.test_images, images["test"])
+    np.testing.assert_array_equal(loaded.train_labels, labels)

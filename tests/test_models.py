@@ -78,7 +78,7 @@ def test_bfloat16_compute_keeps_float32_parameters_and_logits(narrow_variables):
 
 
 def test_the_transformer_sees_where_a_patch_is():
-    """Without the position embedding, exchanging two patches could not change a mean over tokens."""
+    """Without positions, exchanging two patches could not change a mean over tokens."""
     transformer = PatchTransformer(patch_size=4, width=8, num_heads=2, mlp_width=16)
     images = jax.random.normal(KEY, (1, 8, 8, 3))
     exchanged = jnp.concatenate([images[:, 4:], images[:, :4]], axis=1)

@@ -33,7 +33,10 @@ def test_a_workdir_is_claimed_for_one_config(workdir):
     telemetry.claim(workdir, config)  # the same data in another place
     config.schedule.name = "constant"
     config.seed = 5
-    message = r"another config's run \(schedule.name='cyclical_log_annealing', not 'constant'; seed=0, not 5\)"
+    message = (
+        r"another config's run \(schedule.name='cyclical_log_annealing', not 'constant'; "
+        r"seed=0, not 5\)"
+    )
     with pytest.raises(UserError, match=message):
         telemetry.claim(workdir, config)
     assert json.loads((workdir / "config.json").read_text()) == written

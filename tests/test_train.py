@@ -1,10 +1,13 @@
 """The command itself, as a user runs it: real processes, real signals, real files."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -192,3 +195,24 @@ def test_without_a_workdir_a_run_is_kept_under_its_configs_name(tmp_path):
     )
     assert process.returncode == 2
     assert "workdir runs/quickstart cannot be used" in process.stderr
+
+
+def test_on_a_terminal_a_bar_shows_the_time_left(tmp_path):
+    """A pseudo-terminal for standard error, which is where a user sees progress."""
+    leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (24, 120))
+    with subprocess.Popen(
+        command(tmp_path / "run"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=follower
+    ) as process:
+        os.close(follower)
+        shown = b""
+        # Reading from a pseudo-terminal whose other end was closed raises.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(leader, 4096):
+                shown += chunk
+        assert process.wait(TIMEOUT_SECONDS) == 0
+    os.close(leader)
+    text = shown.decode()
+    assert "18/18" in text
+    assert re.search(r"\[\d\d:\d\d<\d\d:\d\d", text), "elapsed and remaining time"
+    assert text.count("test_accuracy=") == 4

@@ -8,6 +8,7 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,10 +115,11 @@ def load(info: DatasetInfo) -> Dataset:
 def _prepared_builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
-    # array_record files can be read at random and without TensorFlow.
-    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    builder = tfds.builder(name, data_dir=data_dir)
     if builder.is_prepared():
         return builder
+    # array_record files can be read without TensorFlow.
+    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     directory = os.fspath(builder.data_dir)
     url = TFDS_SOURCES[name].url
     missing = f"data set {name!r} is not prepared in {Path(directory).parents[1]}"
@@ -150,10 +152,14 @@ def _decoded(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     info = builder.info.splits[split]
     images = np.empty((info.num_examples, *builder.info.features["image"].shape), np.uint8)
     labels = np.empty(info.num_examples, np.int32)
-    source = builder.as_data_source(split)
-    description = f"decoding {builder.name} {split} (once)"
-    for index in tqdm(range(info.num_examples), description, unit=" images", disable=None):
-        example = source[index]
+    examples = tqdm(
+        _examples(builder, split),
+        f"decoding {builder.name} {split} (once)",
+        total=info.num_examples,
+        unit=" images",
+        disable=None,
+    )
+    for index, example in enumerate(examples):
         images[index] = example["image"]
         labels[index] = example["label"]
     try:
@@ -168,6 +174,18 @@ def _decoded(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
             "XDG_CACHE_HOME to one that can"
         ) from error
     return images, labels
+
+
+def _examples(builder: Any, split: str) -> Iterable[dict[str, Any]]:
+    """The examples of a split in the order of its files, with TensorFlow only if they need it."""
+    formats = {available.value for available in builder.info.available_file_formats()}
+    if "array_record" in formats:
+        source = builder.as_data_source(split)
+        return (source[index] for index in range(len(source)))
+    import tensorflow_datasets as tfds
+
+    ordered = tfds.ReadConfig(interleave_cycle_length=1)
+    return tfds.as_numpy(builder.as_dataset(split=split, read_config=ordered))
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
