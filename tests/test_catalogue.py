@@ -161,3 +161,17 @@ def test_finite_at_every_step_of_a_run():
     schedules = {name: build(name, case.values) for name, case in CASES.items()}
     run = jax.jit(lambda: {name: tabulate(schedules[name], 50_000) for name in CASES})()
     chex.assert_tree_all_finite(run)
+
+
+def test_where_64_bit_types_are_enabled_it_is_the_same_in_float32():
+    values = {
+        name: {key: np.float64(np.float32(value)) for key, value in case.values.items()}
+        for name, case in CASES.items()
+    }
+    counts = {name: counts_of(name).astype(np.int64) for name in CASES}
+    with jax.enable_x64(True):
+        wide = jax.jit(lambda v, c: {name: build(name, v[name])(c[name]) for name in CASES})
+        found = wide(values, counts)
+    for name in CASES:
+        assert found[name].dtype == jnp.float32, name
+        np.testing.assert_allclose(found[name], compiled()[name], rtol=2e-5, atol=1e-8)
