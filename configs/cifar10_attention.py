@@ -3,7 +3,8 @@
     python -m experiments.train --config=configs/cifar10_attention.py
     the same with --config.schedule.name=cyclical_cosine or constant for the other curves
 
-For one GPU or TPU; on a CPU a few steps show that it works: --config.epochs=0.002.
+For one GPU or TPU; on a CPU a few steps show that it works: --config.epochs=0.001. How long it
+takes and what accuracy to expect is not known yet: it has not been run to its end.
 
 The paper gives batch 32, 40 epochs, a restart every 10 epochs and no warmup. It does not give the
 learning rates, for which we take Adam's usual 0.001 down to 0.00001, nor the size of its attention

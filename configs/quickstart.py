@@ -2,9 +2,11 @@
 
     make train        or:  python -m experiments.train --config=configs/quickstart.py
 
-No network, no accelerator: scikit-learn's 1,797 digits on a laptop's CPU. The normalised variant
-ends its cycles at `end_value`; eq. (4) as printed (--config.schedule.variant=paper) ends them at
-three quarters of the peak.
+For any CPU, without network: scikit-learn's 1,797 digits. A minute on 2 cores, 98.9% test accuracy
+(one trial, seed 0; docs/reproducing.md has the run).
+
+The normalised variant ends its cycles at `end_value`; eq. (4) as printed, which is
+--config.schedule.variant=paper, ends them at three quarters of the peak.
 """
 
 from ml_collections import ConfigDict
