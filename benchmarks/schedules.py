@@ -1,6 +1,6 @@
 """What a schedule costs: ours beside optax's, in one run.
 
-    python benchmarks/schedules.py
+    python -m benchmarks.schedules
 
 For a single cosine beside `optax.cosine_decay_schedule`, and for 1, 10, 100 and 1000 cycles of 100
 steps beside `optax.sgdr_schedule`, it prints the time to make and trace the schedule, the time to

@@ -1,107 +1,146 @@
-"""Draws `schedules.png`: cyclical log annealing beside what it is compared with.
+"""Draws the pictures of `docs/schedules.md`, one a family of schedules.
 
-The parameters are those of the first experiment of Naveen 2024 (60 epochs, restarts after 10, 10
-and 20 epochs) and of Nakamura et al. 2021 (10% warmup from 0.01), at 391 steps an epoch.
-
-    python docs/schedules/plot.py
+python -m docs.schedules.plot
 """
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
 import loganneal_jax as la
+from experiments import plot
+from loganneal_jax import shapes
+
+STEPS = 200
+PEAK, END = 0.1, 0.001
+CYCLES = {
+    "init_decay_steps": 40,
+    "restart_interval": 40,
+    "restart_multiplier": 1.5,
+    "restart_decay": 0.8,
+    "warmup_steps": 20,
+}
+WARMUP = {"warmup_steps": 20, "warmup_init_value": 0.01}
 
 EPOCH = 391  # batches of 128 in CIFAR-10
-EPOCHS = 60
-STEPS = EPOCHS * EPOCH
-CYCLES = {
+OVERVIEW_EPOCHS = 60
+OVERVIEW_CYCLES = {
     "init_decay_steps": 10 * EPOCH,
     "restart_interval": 10 * EPOCH,
     "restart_multiplier": 2.0,
     "warmup_steps": 5 * EPOCH,
     "warmup_init_value": 0.01,
 }
-RESTARTS = (15, 25, 45)
-WARMUP = {"warmup_steps": 6 * EPOCH, "warmup_init_value": 0.01}
+OVERVIEW_WARMUP = {"warmup_steps": 6 * EPOCH, "warmup_init_value": 0.01}
 
 
-def panels() -> dict[str, tuple[optax.Schedule, tuple[int, ...], str]]:
-    """Title -> schedule, its restarts in epochs, its colour; the cyclical ones first."""
-    log, cosine, other = "#c2410c", "#1d4ed8", "#0f766e"
+def families() -> dict[str, dict[str, optax.Schedule]]:
+    """File name -> title of a panel -> schedule."""
     return {
-        "cyclical log annealing, eq. (4)": (
-            la.cyclical_log_annealing_schedule(0.1, 0.001, **CYCLES),
-            RESTARTS,
-            log,
-        ),
-        "cyclical log annealing, normalised": (
-            la.cyclical_log_annealing_schedule(0.1, 0.001, **CYCLES, variant="normalised"),
-            RESTARTS,
-            log,
-        ),
-        "cyclical cosine": (
-            la.cyclical_cosine_schedule(0.1, 0.001, **CYCLES),
-            RESTARTS,
-            cosine,
-        ),
-        "triangular2": (
-            la.triangular_schedule(0.001, 0.1, 10 * EPOCH, mode="triangular2"),
-            (20, 40),
-            cosine,
-        ),
-        "sigmoid with warmup (sig+)": (
-            la.warmup_sigmoid_decay_schedule(0.1, 0.001, STEPS, **WARMUP),
-            (),
-            other,
-        ),
-        "trapezoid (trap)": (
-            la.trapezoid_schedule(0.1, 0.001, STEPS, cooldown_steps=20 * EPOCH, **WARMUP),
-            (),
-            other,
-        ),
-        "staircase with warmup (str+)": (
-            la.warmup_staircase_schedule(0.1, boundaries=[30 * EPOCH, 45 * EPOCH], **WARMUP),
-            (),
-            other,
-        ),
-        "repeated sigmoid (rep)": (
-            la.repeated_sigmoid_schedule(0.1, 0.001, STEPS // 2),
-            (30,),
-            other,
-        ),
+        "log_annealing": {
+            "eq. (4), base 1 / range": la.log_annealing_schedule(PEAK, END, STEPS),
+            "eq. (4), base 1 / eta_min": la.log_annealing_schedule(PEAK, END, STEPS, base=1 / END),
+            "eq. (4), base = range": la.log_annealing_schedule(PEAK, END, STEPS, base=PEAK - END),
+            "normalised": la.log_annealing_schedule(PEAK, END, STEPS, variant="normalised"),
+        },
+        "cyclical_log_annealing": {
+            "eq. (4)": la.cyclical_log_annealing_schedule(PEAK, END, **CYCLES),
+            "normalised": la.cyclical_log_annealing_schedule(
+                PEAK, END, **CYCLES, variant="normalised"
+            ),
+        },
+        "log_step_size": {
+            "log step size": la.log_step_size_schedule(PEAK, 40, restart_multiplier=1.5)
+        },
+        "cyclical_cosine": {"cyclical cosine": la.cyclical_cosine_schedule(PEAK, END, **CYCLES)},
+        "restarts": {
+            "linear, shrinking interval": la.restarts(
+                shapes.linear, PEAK, END, restart_interval=80, restart_multiplier=0.7
+            ),
+            "REX, warmup and hold": la.restarts(
+                shapes.rex,
+                PEAK,
+                END,
+                restart_interval=40,
+                restart_decay=0.7,
+                warmup_steps=15,
+                hold_steps=12,
+            ),
+        },
+        "linear": {"linear to zero": la.linear_decay_schedule(PEAK, 0.0, STEPS)},
+        "polynomial": {
+            "power 2": la.anneal(lambda e, r: shapes.polynomial(e, r, 2.0), PEAK, END, STEPS),
+            "power 0.5": la.anneal(lambda e, r: shapes.polynomial(e, r, 0.5), PEAK, END, STEPS),
+        },
+        "exponential": {"exponential (exp)": la.exponential_decay_schedule(PEAK, END, STEPS)},
+        "staircase": {
+            "staircase (str)": la.staircase_schedule(PEAK, boundaries=[100, 150]),
+            "with warmup (str+)": la.warmup_staircase_schedule(
+                PEAK, boundaries=[100, 150], **WARMUP
+            ),
+        },
+        "sigmoid": {
+            "sigmoid (sig)": la.sigmoid_decay_schedule(PEAK, END, STEPS),
+            "with warmup (sig+)": la.warmup_sigmoid_decay_schedule(PEAK, END, STEPS, **WARMUP),
+            "repeated (rep)": la.repeated_sigmoid_schedule(PEAK, END, STEPS // 2),
+        },
+        "trapezoid": {
+            f"cooldown {cooldown}": la.trapezoid_schedule(
+                PEAK, END, STEPS, cooldown_steps=80, cooldown=cooldown, **WARMUP
+            )
+            for cooldown in ("linear", "1-sqrt", "cosine")
+        },
+        "inverse_sqrt": {"inverse square root": la.inverse_sqrt_schedule(PEAK, warmup_steps=20)},
+        "rex": {"REX": la.rex_schedule(PEAK, END, STEPS)},
+        "triangular": {
+            mode: la.triangular_schedule(END, PEAK, 25, mode=mode, decay_rate=rate)
+            for mode, rate in (("triangular", None), ("triangular2", None), ("exp_range", 0.99))
+        },
+        "one_cycle": {"one cycle": la.one_cycle_schedule(PEAK, STEPS)},
+        "optax": {
+            "constant": optax.constant_schedule(PEAK),
+            "cosine": optax.cosine_decay_schedule(PEAK, STEPS, alpha=END / PEAK),
+        },
     }
 
 
+def overview() -> dict[str, optax.Schedule]:
+    """Title of a panel -> schedule, at the length of the first experiment of Naveen 2024."""
+    steps = OVERVIEW_EPOCHS * EPOCH
+    return {
+        "cyclical log annealing, eq. (4)": la.cyclical_log_annealing_schedule(
+            PEAK, END, **OVERVIEW_CYCLES
+        ),
+        "cyclical log annealing, normalised": la.cyclical_log_annealing_schedule(
+            PEAK, END, **OVERVIEW_CYCLES, variant="normalised"
+        ),
+        "cyclical cosine": la.cyclical_cosine_schedule(PEAK, END, **OVERVIEW_CYCLES),
+        "triangular2": la.triangular_schedule(END, PEAK, 10 * EPOCH, mode="triangular2"),
+        "sigmoid with warmup (sig+)": la.warmup_sigmoid_decay_schedule(
+            PEAK, END, steps, **OVERVIEW_WARMUP
+        ),
+        "trapezoid (trap)": la.trapezoid_schedule(
+            PEAK, END, steps, cooldown_steps=20 * EPOCH, **OVERVIEW_WARMUP
+        ),
+        "staircase with warmup (str+)": la.warmup_staircase_schedule(
+            PEAK, boundaries=[30 * EPOCH, 45 * EPOCH], **OVERVIEW_WARMUP
+        ),
+        "repeated sigmoid (rep)": la.repeated_sigmoid_schedule(PEAK, END, steps // 2),
+    }
+
+
+def save(name: str, schedules: dict[str, optax.Schedule], num_steps: int, epoch: int) -> None:
+    """Draws one picture beside this file."""
+    curves = {title: np.asarray(la.tabulate(s, num_steps)) for title, s in schedules.items()}
+    plot.draw(curves, epoch).savefig(pathlib.Path(__file__).with_name(f"{name}.png"))
+
+
 def main() -> None:
-    """Draws every panel on the same axes and saves the picture beside this file."""
-    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
-    figure, axes = plt.subplots(2, 4, figsize=(13, 5.2), sharex=True, sharey="row")
-    epochs = np.arange(STEPS) / EPOCH
-    for axis, (title, (schedule, restarts, colour)) in zip(
-        axes.flat, panels().items(), strict=True
-    ):
-        for restart in restarts:
-            axis.axvline(restart, color="#d4d4d4", linewidth=1, zorder=0)
-        axis.plot(epochs, la.tabulate(schedule, STEPS), color=colour, linewidth=1.6)
-        axis.set_title(title, fontsize=10.5)
-        axis.axhline(0.1, color="#a3a3a3", linewidth=0.8, linestyle=(0, (4, 4)), zorder=0)
-        axis.set_xlim(0, EPOCHS)
-        axis.set_xticks(range(0, EPOCHS + 1, 15))
-    axes[0, 0].set_ylim(0, 0.3)
-    axes[1, 0].set_ylim(0, 0.12)
-    axes[0, 3].text(59, 0.112, "η_max = 0.1", ha="right", fontsize=9, color="#525252")
-    figure.supxlabel("epoch (391 steps each; grey lines are restarts)", fontsize=10.5)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("learning rate")
-    figure.tight_layout()
-    figure.savefig(pathlib.Path(__file__).with_name("schedules.png"), dpi=130, facecolor="white")
+    """Draws all of them."""
+    save("schedules", overview(), OVERVIEW_EPOCHS * EPOCH, EPOCH)
+    for name, schedules in families().items():
+        save(name, schedules, STEPS, 1)
 
 
 if __name__ == "__main__":
