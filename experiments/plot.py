@@ -84,7 +84,10 @@ def values_of(config: ConfigDict, name: str, run: Run) -> np.ndarray:
         raise UserError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
     section = config.schedule.copy_and_resolve_references()
     section.name = name
-    return np.asarray(loganneal_jax.tabulate(make_schedule(section, run), run.num_steps))
+    values = np.asarray(loganneal_jax.tabulate(make_schedule(section, run), run.num_steps))
+    if not np.isfinite(values).all():
+        raise UserError(f"schedule {name}: step {np.argmin(np.isfinite(values))} is not finite")
+    return values
 
 
 def restarts_of(values: np.ndarray) -> np.ndarray:

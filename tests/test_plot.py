@@ -158,6 +158,11 @@ def test_a_run_of_a_single_step_can_be_drawn():
     np.testing.assert_array_equal(figure.axes[0].lines[-1].get_ydata(), np.float32([0.1]))
 
 
+def test_what_is_not_finite_is_not_drawn():
+    with pytest.raises(UserError, match="schedule cosine: step 0 is not finite"):
+        plot.values_of(config(init_value=float("nan")), "cosine", Run(1, 5))
+
+
 def test_an_unknown_schedule_names_the_choices():
     with pytest.raises(UserError, match=r"unknown schedule 'x'; choose one of .*, trap, "):
         plot.values_of(config(), "x", Run(1, 1))
