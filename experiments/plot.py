@@ -111,7 +111,7 @@ def draw(
     *,
     scale: str = "linear",
 ) -> Figure:
-    """Draws one panel a curve, all with the same axes, a grey line at every restart.
+    """Draws one panel a curve, all with the same axes, a dot at every restart.
 
     Args:
       curves: title -> learning rate of every step, `[num_steps]`, of one length.
@@ -130,11 +130,11 @@ def draw(
         axis.remove()
     restarted = False
     for axis, (title, values) in zip(grid.flat, curves.items(), strict=False):
-        for step in restarts_of(values):
-            axis.axvline(step / steps_per_epoch, color="#d4d4d4", linewidth=1, zorder=0)
-            restarted = True
         epochs = np.arange(len(values)) / steps_per_epoch
         axis.plot(epochs, values, color="#1d4ed8", linewidth=1.5, drawstyle="steps-post")
+        at = restarts_of(values)
+        axis.plot(epochs[at], values[at], "o", color="#ea580c", markersize=4)
+        restarted |= at.size > 0
         axis.set_title(title, fontsize=10)
         axis.set_xlim(0, len(values) / steps_per_epoch)
         axis.set_yscale(scale)
@@ -143,7 +143,7 @@ def draw(
     if scale == "linear" and min(values.min() for values in curves.values()) >= 0:
         grid.flat[0].set_ylim(bottom=0)
     unit = "step" if steps_per_epoch == 1 else f"epoch of {steps_per_epoch} steps"
-    figure.supxlabel(unit + ("; grey lines are restarts" if restarted else ""), fontsize=9)
+    figure.supxlabel(unit + ("; dots are restarts" if restarted else ""), fontsize=9)
     figure.supylabel("learning rate", fontsize=9)
     return figure
 
