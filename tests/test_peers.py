@@ -218,6 +218,19 @@ def test_after_the_end_pytorch_goes_on_and_ours_is_held():
         assert (ROWS[name].ours(jnp.array([150, 200])) == np.float32(END)).all()
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda lr, sgd: lr.CosineAnnealingWarmRestarts(sgd, 10, 1.5),
+        lambda lr, sgd: lr.LinearLR(sgd, 0.0, 1.0, 10),
+    ],
+    ids=["a multiplier that is not whole", "a warmup from zero"],
+)
+def test_pytorch_refuses_what_ours_takes(make):
+    with pytest.raises(ValueError, match="T_mult|Starting"):
+        torch_values(make, 1)
+
+
 def test_after_the_last_cycle_optax_is_held_and_ours_restarts():
     np.testing.assert_allclose(sgdr(10, 2, 5)(310), END, rtol=1e-5)
     assert ROWS["cosine with doubling restarts"].ours(310) == np.float32(PEAK)
