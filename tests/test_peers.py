@@ -227,7 +227,7 @@ def test_after_the_end_pytorch_goes_on_and_ours_is_held():
     ids=["a multiplier that is not whole", "a warmup from zero"],
 )
 def test_pytorch_refuses_what_ours_takes(make):
-    with pytest.raises(ValueError, match="T_mult|Starting"):
+    with pytest.raises(ValueError, match=r"T_mult|Starting"):
         torch_values(make, 1)
 
 
