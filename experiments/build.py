@@ -24,6 +24,8 @@ LOSSES: dict[str, step.Loss] = {
     "softmax_cross_entropy": optax.softmax_cross_entropy_with_integer_labels,
 }
 
+MAX_STEPS = 2**31 - 1  # steps are counted in int32
+
 POSITIVE = "above 0"
 NOT_NEGATIVE = "at least 0"
 AT_LEAST_ONE = "at least 1"
@@ -100,9 +102,10 @@ def build(config: ConfigDict) -> Experiment:
     _check_against_dataset(config, dataset)
     steps_per_epoch = dataset.num_train // config.batch_size
     num_steps = round(config.epochs * steps_per_epoch)
-    if num_steps < 1:
+    if not 1 <= num_steps <= MAX_STEPS:
         raise UserError(
-            f"epochs={config.epochs} is less than one step of {steps_per_epoch} an epoch"
+            f"epochs={config.epochs} at {steps_per_epoch} steps an epoch is {num_steps} steps; "
+            f"a run has from 1 to {MAX_STEPS}"
         )
     schedule = make_schedule(config.schedule, Run(steps_per_epoch, num_steps))
     return Experiment(
