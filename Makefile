@@ -5,8 +5,8 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 INSTALLED := $(VENV)/.installed
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 LIBRARY_TESTS := loganneal_jax docs tests/test_arguments.py tests/test_catalogue.py \
-	tests/test_compose.py tests/test_cost.py tests/test_cycles.py tests/test_schedules.py \
-	tests/test_shapes.py
+	tests/test_compose.py tests/test_cost.py tests/test_cycles.py tests/test_peers.py \
+	tests/test_schedules.py tests/test_shapes.py
 
 .PHONY: train test test-all test-library lint types
 

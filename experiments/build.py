@@ -1,6 +1,5 @@
 """From a config to everything a run is made of; every error in a config is raised here."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from experiments import step
+from experiments import ranges, step
 from experiments.data import augment, datasets, preprocess
 from experiments.errors import UserError
 from experiments.models import Module
@@ -25,49 +24,6 @@ LOSSES: dict[str, step.Loss] = {
 }
 
 MAX_STEPS = 2**31 - 1  # steps are counted in int32
-
-POSITIVE = "above 0"
-NOT_NEGATIVE = "at least 0"
-AT_LEAST_ONE = "at least 1"
-RANGES = {
-    "seed": NOT_NEGATIVE,
-    "epochs": POSITIVE,
-    "batch_size": AT_LEAST_ONE,
-    "eval_batch_size": AT_LEAST_ONE,
-    "log_every_steps": AT_LEAST_ONE,
-    "data.image_size": AT_LEAST_ONE,
-    "data.crop_padding": NOT_NEGATIVE,
-    "model.num_filters": AT_LEAST_ONE,
-    "model.attention.patch_size": AT_LEAST_ONE,
-    "model.attention.width": AT_LEAST_ONE,
-    "model.attention.num_heads": AT_LEAST_ONE,
-    "model.attention.mlp_width": AT_LEAST_ONE,
-    "optimizer.momentum": NOT_NEGATIVE,
-    "optimizer.weight_decay": NOT_NEGATIVE,
-    "schedule.init_value": NOT_NEGATIVE,
-    "schedule.end_value": NOT_NEGATIVE,
-    "schedule.init_decay_epochs": POSITIVE,
-    "schedule.restart_interval_epochs": POSITIVE,
-    "schedule.restart_multiplier": POSITIVE,
-    "schedule.restart_value": NOT_NEGATIVE,
-    "schedule.restart_decay": POSITIVE,
-    "schedule.warmup_epochs": NOT_NEGATIVE,
-    "schedule.warmup_init_value": NOT_NEGATIVE,
-    "schedule.base": POSITIVE,
-    "schedule.first_step": POSITIVE,
-    "schedule.slope": POSITIVE,
-    "schedule.decay_rate": POSITIVE,
-    "schedule.cooldown_fraction": POSITIVE,
-    "schedule.half_cycle_epochs": POSITIVE,
-    "schedule.triangle_decay_rate": POSITIVE,
-    "checkpoint.every_epochs": AT_LEAST_ONE,
-    "checkpoint.max_to_keep": AT_LEAST_ONE,
-}
-HOLDS: dict[str, Callable[[float], bool]] = {
-    POSITIVE: lambda value: 0 < value < math.inf,
-    NOT_NEGATIVE: lambda value: 0 <= value < math.inf,
-    AT_LEAST_ONE: lambda value: 1 <= value < math.inf,
-}
 
 
 class Experiment(NamedTuple):
@@ -207,17 +163,8 @@ CHOICES: dict[str, Any] = {
 }
 
 
-def _field(config: ConfigDict, path: str) -> Any:
-    for name in path.split("."):
-        config = config[name]
-    return config
-
-
 def _check_ranges(config: ConfigDict) -> None:
-    for path, range_ in RANGES.items():
-        value = _field(config, path)
-        if value is not None and not HOLDS[range_](value):
-            raise UserError(f"{path}={value} is out of range; it must be {range_}")
+    ranges.check(config, ranges.CONFIG)
     if config.seed >= 2**32:
         raise UserError(f"seed={config.seed} is out of range; it must be below {2**32}")
     if config.optimizer.momentum >= 1:
@@ -233,7 +180,7 @@ def _check_ranges(config: ConfigDict) -> None:
 
 def _check_choices(config: ConfigDict) -> None:
     for path, choices in CHOICES.items():
-        value = _field(config, path)
+        value = ranges.field(config, path)
         if value not in choices:
             raise UserError(f"unknown {path}={value!r}; choose one of {', '.join(choices)}")
     attention = config.model.attention

@@ -39,8 +39,8 @@ def run(main: Callable[[], None]) -> NoReturn:
             main()
         except UserError as error:
             _fail(error)
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        except KeyboardInterrupt as interrupt:
+            print("; ".join(["interrupted", *interrupt.args]), file=sys.stderr)
             sys.exit(INTERRUPTED)
 
     app.run(guarded, flags_parser=_parse)

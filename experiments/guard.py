@@ -49,7 +49,7 @@ def ctrl_c_between_steps() -> Iterator[Callable[[], None]]:
 
     def stop_if_pressed() -> None:
         if pressed:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("the same command goes on from the last checkpoint")
 
     before = signal.signal(signal.SIGINT, note)
     try:

@@ -154,6 +154,7 @@ def define_flags() -> None:
     flags.DEFINE_list("schedule", None, f"Some of {', '.join(SCHEDULES)}; the config's by default.")
     flags.DEFINE_float("epochs", None, "Epochs to draw; the config's by default.")
     flags.DEFINE_integer("steps_per_epoch", 391, "Steps of an epoch; CIFAR-10 has 391 batches.")
+    flags.DEFINE_alias("steps-per-epoch", "steps_per_epoch")
     flags.DEFINE_string("scale", "linear", "Of the vertical axis: linear or log.")
     flags.DEFINE_string("out", "schedule.png", "The picture to write, a .png or .svg file.")
 

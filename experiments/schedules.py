@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 import loganneal_jax
+from experiments import ranges
 from experiments.errors import UserError
 
 
@@ -38,6 +39,7 @@ def make_schedule(config: ConfigDict, run: Run) -> optax.Schedule:
     Raises:
       UserError: a value, or a combination of values, cannot be used.
     """
+    ranges.check(config, ranges.SCHEDULE)
     try:
         return SCHEDULES[config.name](config, run)
     except (ValueError, TypeError) as error:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 import loganneal_jax
 from configs import base, quickstart
-from experiments import build
+from experiments import build, ranges
 from experiments.data import datasets
 from experiments.errors import UserError
 
@@ -68,7 +68,7 @@ def test_every_numeric_field_has_a_range():
                 names.add(prefix + key)
         return names
 
-    assert numeric(base.get_config()) == set(build.RANGES)
+    assert numeric(base.get_config()) == set(ranges.CONFIG)
 
 
 BAD = [

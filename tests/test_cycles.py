@@ -1,7 +1,6 @@
 """Restarts fall on exact steps, as counted one cycle after another in Python integers."""
 
 import itertools
-import time
 
 import jax
 import jax.numpy as jnp
@@ -95,8 +94,8 @@ def test_counts_are_clamped_and_keep_their_shape():
     [(1, 1 + 1e-15), (1, 1.0000001), (1, 1.00003), (10**9, 0.99999), (LAST, 1e308), (LAST, 1e-308),
      (30000, 1.00003), (1, 0.5), (100000, 0.99999)],
 )  # fmt: skip
-def test_construction_is_quick_whatever_the_number_of_cycles(interval, multiplier):
-    began = time.perf_counter()
+def test_the_table_is_small_whatever_the_number_of_cycles(interval, multiplier):
+    """At most 2**16 different lengths fit into 2**31 steps, as their sum is half their square."""
+    assert len(cycles._runs(interval, multiplier, 0).start) <= 2**16
     position = cycles.repeated(interval, multiplier)
-    assert time.perf_counter() - began < 1.0
     assert position(0).cycle == 0
