@@ -3,8 +3,9 @@
     python -m experiments.train --config=configs/cifar10_resnet34.py
     the same with --config.schedule.name=cyclical_cosine, str or constant for the other curves
 
-For one GPU or TPU; on a CPU a few steps show that it works: --config.epochs=0.005. How long it
-takes and what accuracy to expect is not known yet: it has not been run to its end.
+For one GPU or TPU; on a CPU a few steps show that it works: --config.epochs=0.005
+--config.schedule.warmup_epochs=0. How long it takes and what accuracy to expect is not known yet:
+it has not been run to its end.
 
 How the paper's parameters were reconciled. It prints: initial learning rate 0.0001, minimum 0.001,
 restart learning rate 0.1, warmup of 5 epochs from 0.01. Taken literally the warmup would fall, from
