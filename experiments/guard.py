@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -46,6 +47,7 @@ def ctrl_c_between_steps() -> Iterator[Callable[[], None]]:
         if pressed:
             os._exit(128 + signal.SIGINT)
         pressed = True
+        print("stopping after the steps under way; Ctrl-C again stops at once", file=sys.stderr)
 
     def stop_if_pressed() -> None:
         if pressed:
