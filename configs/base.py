@@ -26,8 +26,8 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.name = "resnet18"  # resnet10, resnet18, resnet34 or resnet50
-    config.model.num_filters = 64  # of the first stage; 64 is the published width
-    config.model.stem = "cifar"  # cifar or imagenet
+    config.model.width_multiplier = 1.0  # times the published numbers of channels
+    config.model.variant = "cifar"  # cifar or imagenet: for small images or for large ones
     config.model.dtype = "float32"  # of the computation, or bfloat16; parameters are float32
     config.model.attention = ConfigDict()
     config.model.attention.name = "beside"  # beside (concatenated to the features) or none

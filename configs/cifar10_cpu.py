@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.epochs = 8.0
     config.log_every_steps = 20
     config.model.name = "resnet10"
-    config.model.num_filters = 16
+    config.model.width_multiplier = 0.25
     config.schedule.variant = "normalised"
     config.schedule.init_value = 0.3
     config.schedule.warmup_epochs = 0.5

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.data.crop_padding = 1
 
     config.model.name = "resnet10"
-    config.model.num_filters = 16
+    config.model.width_multiplier = 0.25
     config.model.attention.width = 32
 
     config.schedule.variant = "normalised"

@@ -13,8 +13,8 @@ from experiments.data import augment, datasets, preprocess
 from experiments.errors import UserError
 from experiments.models import Module
 from experiments.models.attention import AttentionBeside, PatchTransformer
-from experiments.models.layers import Classifier
-from experiments.models.resnet import RESNETS, STEMS
+from experiments.models.layers import VARIANTS, Classifier
+from experiments.models.resnet import RESNETS
 from experiments.schedules import SCHEDULES, Run, make_schedule
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -113,7 +113,7 @@ def make_model(config: ConfigDict, num_classes: int) -> Module:
     """The classifier that the section `model` describes, for this many classes."""
     dtype = DTYPES[config.dtype]
     backbone: Module = RESNETS[config.name](
-        num_filters=config.num_filters, stem=config.stem, dtype=dtype
+        width_multiplier=config.width_multiplier, variant=config.variant, dtype=dtype
     )
     if config.attention.name == "beside":
         transformer = PatchTransformer(
@@ -154,7 +154,7 @@ OPTIMIZERS: dict[str, Callable[[ConfigDict, optax.Schedule], optax.GradientTrans
 CHOICES: dict[str, Any] = {
     "data.name": datasets.DATASETS,
     "model.name": RESNETS,
-    "model.stem": STEMS,
+    "model.variant": VARIANTS,
     "model.dtype": DTYPES,
     "model.attention.name": ATTENTION,
     "optimizer.name": OPTIMIZERS,

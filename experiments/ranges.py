@@ -43,7 +43,7 @@ CONFIG = {
     "log_every_steps": AT_LEAST_ONE,
     "data.image_size": AT_LEAST_ONE,
     "data.crop_padding": NOT_NEGATIVE,
-    "model.num_filters": AT_LEAST_ONE,
+    "model.width_multiplier": POSITIVE,
     "model.attention.patch_size": AT_LEAST_ONE,
     "model.attention.width": AT_LEAST_ONE,
     "model.attention.num_heads": AT_LEAST_ONE,

@@ -27,14 +27,14 @@ def count(tree):
     [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)],
 )
 def test_parameter_counts_at_the_imagenet_setting(name, parameters):
-    model = Classifier(RESNETS[name](stem="imagenet"), num_classes=1000)
+    model = Classifier(RESNETS[name](variant="imagenet"), num_classes=1000)
     assert count(shapes_of(model, (224, 224, 3))["params"]) == parameters
 
 
-@pytest.mark.parametrize(("stem", "side"), [("cifar", 4), ("imagenet", 1)])
-def test_a_stem_and_three_halvings_leave_the_right_resolution(stem, side):
+@pytest.mark.parametrize(("variant", "side"), [("cifar", 4), ("imagenet", 1)])
+def test_a_stem_and_three_halvings_leave_the_right_resolution(variant, side):
     """The last block of 32x32 images is 4x4 after the CIFAR stem, 1x1 after the ImageNet stem."""
-    model = RESNETS["resnet18"](num_filters=2, stem=stem)
+    model = RESNETS["resnet18"](width_multiplier=1 / 32, variant=variant)
     variables = shapes_of(model, (32, 32, 3))
 
     def blocks(variables, images):
@@ -48,7 +48,7 @@ def test_a_stem_and_three_halvings_leave_the_right_resolution(stem, side):
 
 
 def narrow(dtype=jnp.float32, patch_size=4):
-    backbone = RESNETS["resnet10"](num_filters=2, dtype=dtype)
+    backbone = RESNETS["resnet10"](width_multiplier=1 / 32, dtype=dtype)
     transformer = PatchTransformer(
         patch_size=patch_size, width=8, num_heads=2, mlp_width=16, dtype=dtype
     )

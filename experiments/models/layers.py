@@ -17,6 +17,17 @@ Conv = partial(
 )
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 
+VARIANTS = ("cifar", "imagenet")  # of every network: for images of about 32x32 or of 224x224
+
+
+def scaled(channels: int, multiplier: float) -> int:
+    """A published number of channels times a width multiplier, at least 1.
+
+    >>> scaled(64, 0.25), scaled(64, 0.001)
+    (16, 1)
+    """
+    return max(1, round(channels * multiplier))
+
 
 class Classifier(nn.Module):
     """A linear layer on the features of a backbone.

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.layers import BatchNorm, Conv
+from experiments.models.layers import BatchNorm, Conv, scaled
 
 
 class BasicBlock(nn.Module):
@@ -72,33 +72,41 @@ class ResNet(nn.Module):
     Attributes:
       stage_sizes: number of blocks in each stage; every stage but the first halves the image.
       block: `BasicBlock` or `BottleneckBlock`.
-      num_filters: filters of the first stage; every further stage doubles them.
-      stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then a 3x3 max-pool, stride 2).
+      width_multiplier: times the published filters, 64 in the first stage and doubled in each next.
+      variant: "cifar" (a stem of 3x3, stride 1) or "imagenet" (7x7, stride 2, then a 3x3 max-pool,
+        stride 2).
       dtype: dtype of the computation; parameters are float32.
     """
 
     stage_sizes: Sequence[int]
     block: type[BasicBlock] | type[BottleneckBlock]
-    num_filters: int = 64
-    stem: str = "cifar"
+    width_multiplier: float = 1.0
+    variant: str = "cifar"
     dtype: Any = jnp.float32
+
+    @property
+    def min_image_side(self) -> int:
+        """The side in pixels that the down-sampling leaves one pixel of."""
+        stem = 4 if self.variant == "imagenet" else 1
+        return stem * 2 ** (len(self.stage_sizes) - 1)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps float images [batch, height, width, channels] to features [batch, features]."""
         x = images.astype(self.dtype)
+        filters = scaled(64, self.width_multiplier)
         norm = BatchNorm(use_running_average=not train, dtype=self.dtype, name="stem_norm")
-        if self.stem == "imagenet":
-            x = Conv(self.num_filters, (7, 7), 2, padding=3, dtype=self.dtype, name="stem")(x)
+        if self.variant == "imagenet":
+            x = Conv(filters, (7, 7), 2, padding=3, dtype=self.dtype, name="stem")(x)
             x = nn.relu(norm(x))
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         else:
-            x = Conv(self.num_filters, (3, 3), padding=1, dtype=self.dtype, name="stem")(x)
+            x = Conv(filters, (3, 3), padding=1, dtype=self.dtype, name="stem")(x)
             x = nn.relu(norm(x))
         for stage, num_blocks in enumerate(self.stage_sizes):
             for index in range(num_blocks):
                 x = self.block(
-                    filters=self.num_filters * 2**stage,
+                    filters=filters * 2**stage,
                     strides=2 if stage > 0 and index == 0 else 1,
                     dtype=self.dtype,
                     name=f"stage{stage + 1}_block{index + 1}",
@@ -106,7 +114,6 @@ class ResNet(nn.Module):
         return x.mean(axis=(1, 2))
 
 
-STEMS = ("cifar", "imagenet")
 RESNETS = {
     "resnet10": partial(ResNet, stage_sizes=(1, 1, 1, 1), block=BasicBlock),
     "resnet18": partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock),
