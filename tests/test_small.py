@@ -1,0 +1,121 @@
+"""Sizes of the small networks, and the same features as plain NumPy and PyTorch give."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.models.layers import Classifier
+from experiments.models.small import SMALL
+
+KEY = jax.random.key(0)
+
+
+def shapes_of(model, image_shape):
+    images = jnp.zeros((2, *image_shape))
+    return jax.eval_shape(lambda key, x: model.init(key, x, train=True), KEY, images)
+
+
+def initialised(model, images):
+    return jax.jit(lambda key, x: model.init(key, x, train=True))(KEY, images)
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def randomised(variables):
+    """The same tree with every leaf random, biases too."""
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(KEY, len(leaves))
+    return jax.tree.unflatten(
+        tree, [0.1 * jax.random.normal(key, x.shape) for key, x in zip(keys, leaves, strict=True)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("nn2", (784 + 1) * 500 + 501 * 500 + 501 * 10),
+        ("nn3", (784 + 1) * 500 + 2 * 501 * 500 + 501 * 10),
+        ("lenet4", 431_080),  # Caffe's LeNet
+    ],
+)
+def test_parameter_counts_on_mnist(name, parameters):
+    assert count(shapes_of(Classifier(SMALL[name](), 10), (28, 28, 1))["params"]) == parameters
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("image_shape", [(28, 28, 1), (32, 32, 3)])
+def test_the_width_multiplier_scales_the_features(name, image_shape):
+    for width_multiplier, features in [(1.0, 500), (0.1, 50)]:
+        model = SMALL[name](width_multiplier=width_multiplier)
+        images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+        output, _ = jax.eval_shape(
+            lambda x, m=model: m.init_with_output(KEY, x, train=True), images
+        )
+        assert output.shape == (2, features)
+
+
+def test_a_fully_connected_network_takes_a_single_pixel():
+    model = SMALL["nn3"]()
+    assert model.min_image_side == 1
+    assert shapes_of(model, (1, 1, 3))["params"]["fc1"]["kernel"].shape == (3, 500)
+
+
+def test_lenet_takes_no_smaller_image_than_it_says():
+    model = SMALL["lenet4"]()
+    side = model.min_image_side
+    # A single pixel of 50 channels is left, and of one pixel less nothing.
+    assert shapes_of(model, (side, side, 1))["params"]["fc"]["kernel"].shape == (50, 500)
+    with pytest.raises(ZeroDivisionError):
+        shapes_of(model, (side - 1, side - 1, 1))
+
+
+def test_fully_connected_networks_equal_numpy():
+    model = SMALL["nn3"](width_multiplier=0.02)
+    images = jax.random.normal(KEY, (4, 6, 5, 3))
+    variables = randomised(initialised(model, images))
+    expected = np.asarray(images).reshape(4, -1)
+    for layer in ("fc1", "fc2", "fc3"):
+        weights = variables["params"][layer]
+        expected = np.maximum(expected @ weights["kernel"] + np.asarray(weights["bias"])[None], 0)
+    features = model.apply(variables, images, train=True)
+    assert (features > 0).any()
+    assert (features == 0).any()
+    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_lenet_equals_pytorch():
+    torch = pytest.importorskip("torch")
+    model = SMALL["lenet4"](width_multiplier=0.2)
+    images = jax.random.normal(KEY, (4, 28, 28, 3))
+    variables = randomised(initialised(model, images))
+
+    def tensor(array, *axes):
+        return torch.from_numpy(np.array(array).transpose(axes or None))
+
+    x = tensor(images, 0, 3, 1, 2)
+    for layer in ("conv1", "conv2"):
+        weights = variables["params"][layer]
+        x = torch.conv2d(x, tensor(weights["kernel"], 3, 2, 0, 1), tensor(weights["bias"], 0))
+        x = torch.max_pool2d(torch.relu(x), 2)
+    weights = variables["params"]["fc"]
+    flat = x.permute(0, 2, 3, 1).reshape(4, -1)
+    expected = torch.relu(flat @ tensor(weights["kernel"], 0, 1) + tensor(weights["bias"], 0))
+    features = model.apply(variables, images, train=True)
+    assert (features > 0).any()
+    np.testing.assert_allclose(features, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_compute_keeps_float32_parameters(name):
+    model = SMALL[name](width_multiplier=0.1, dtype=jnp.bfloat16)
+    images = jax.random.normal(KEY, (2, 16, 16, 1))
+    variables = initialised(model, images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    features = model.apply(variables, images, train=True)
+    assert features.dtype == jnp.bfloat16
+    exact = SMALL[name](width_multiplier=0.1).apply(variables, images, train=True)
+    assert exact.dtype == jnp.float32
+    np.testing.assert_allclose(features.astype(jnp.float32), exact, rtol=0.05, atol=0.05)
