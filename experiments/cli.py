@@ -19,7 +19,7 @@ USAGE_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def run(main: Callable[[], None]) -> NoReturn:
+def run(main: Callable[..., None], *, positional: bool = False) -> NoReturn:
     """Parses the flags, runs a command and exits.
 
     The exit code is 0 when `main` returns, 2 after a `UserError` or flags that cannot be used, and
@@ -27,16 +27,19 @@ def run(main: Callable[[], None]) -> NoReturn:
 
     Args:
       main: the command.
+      positional: whether `main` takes the arguments that are no flags, which may stand before,
+        between and after the flags; without it they are refused.
     """
+    flags.FLAGS.set_gnu_getopt(positional)
 
     def guarded(arguments: list[str]) -> None:
         _quiet_log()
         try:
-            if len(arguments) > 1:
+            if len(arguments) > 1 and not positional:
                 raise UserError(
                     f"unexpected argument {arguments[1]!r}; every option is --NAME=VALUE"
                 )
-            main()
+            main(*arguments[1:])
         except UserError as error:
             _fail(error)
         except KeyboardInterrupt as interrupt:
