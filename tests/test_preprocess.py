@@ -1,11 +1,47 @@
-"""Statistics and standardisation against NumPy."""
+"""Every step of preprocessing against another way to compute it, their orders, and the cache."""
 
+import itertools
+import os
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skimage.exposure import rescale_intensity
 
-from experiments.data import preprocess
+from experiments.data import augment, cache, datasets, preprocess
+from experiments.errors import UserError
 
-IMAGES = np.random.default_rng(0).integers(0, 200, (50, 7, 5, 3), np.uint8)
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 200, (150, 7, 5, 3), np.uint8)
+# Images and channels of different brightness and contrast, and more training images than an image
+# has values, so that their covariance has full rank.
+BRIGHTNESS = RNG.uniform(0.2, 1.2, (150, 1, 1, 1)) * [1.0, 0.8, 0.4]
+TRAIN = (IMAGES * BRIGHTNESS).astype(np.uint8)
+TEST = RNG.integers(50, 256, (20, 7, 5, 3), np.uint8)
+DATASET = datasets.Dataset(TRAIN, np.zeros(150, np.int32), TEST, np.zeros(20, np.int32))
+ORDER = ("contrast_stretching", "global_contrast_normalization", "pixel_mean", "standardize", "zca")
+PER_IMAGE = {"contrast_stretching", "global_contrast_normalization"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_home(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        yield home
+
+
+def applied(*steps, train=TRAIN, test=TEST, zca_epsilon=0.1):
+    images = preprocess.apply_steps(train, test, steps, zca_epsilon)
+    return images["train"], images["test"]
+
+
+def prepared(*steps, dataset=DATASET, zca_epsilon=0.1, cache_key="key"):
+    return preprocess.prepare(dataset, list(steps), zca_epsilon=zca_epsilon, cache_key=cache_key)
 
 
 def test_statistics_are_those_of_numpy():
@@ -24,7 +60,331 @@ def test_standardised_training_images_have_mean_0_and_deviation_1():
     np.testing.assert_allclose(np.std(out, axis=(0, 1, 2)), 1, atol=1e-5)
 
 
-def test_a_constant_channel_becomes_zero_not_nan():
-    images = np.full((4, 2, 2, 1), 7, np.uint8)
+@pytest.mark.parametrize("images", [np.full((4, 2, 2, 1), 7, np.uint8), np.full((3, 1, 1, 1), 0.1)])
+def test_a_constant_channel_becomes_zero_not_nan(images):
+    images = images.astype(np.float32) if images.dtype == np.float64 else images
     out = preprocess.standardize(jnp.asarray(images), *preprocess.channel_statistics(images))
-    np.testing.assert_array_equal(out, np.zeros((4, 2, 2, 1)))
+    np.testing.assert_array_equal(out, np.zeros(images.shape))
+
+
+def test_the_mean_of_each_training_pixel_is_subtracted():
+    mean = sum(image.astype(np.float64) for image in TRAIN) / len(TRAIN)
+    for out, images in zip(applied("pixel_mean"), (TRAIN, TEST), strict=True):
+        np.testing.assert_allclose(out, images - mean, atol=2e-5, rtol=0)
+
+
+def test_global_contrast_normalization_is_that_of_each_image():
+    for out, images in zip(applied("global_contrast_normalization"), (TRAIN, TEST), strict=True):
+        for index in (0, 7, 19):
+            pixels = [float(value) for value in images[index].ravel()]
+            mean = sum(pixels) / len(pixels)
+            variance = sum((pixel - mean) ** 2 for pixel in pixels) / len(pixels)
+            expected = [(pixel - mean) / variance**0.5 for pixel in pixels]
+            np.testing.assert_allclose(out[index].ravel(), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_contrast_is_stretched_from_percentile_to_percentile_of_each_image():
+    for out, images in zip(applied("contrast_stretching"), (TRAIN, TEST), strict=True):
+        assert (out.min(), out.max()) == (0, 255)
+        for index in (0, 7, 19):
+            low, high = np.quantile(images[index].astype(np.float64), (0.02, 0.98))
+            expected = np.interp(images[index], (low, high), (0, 255))
+            np.testing.assert_allclose(out[index], expected, rtol=1e-6, atol=1e-5)
+            of_skimage = rescale_intensity(
+                images[index].astype(np.float64), in_range=(low, high), out_range=(0.0, 255.0)
+            )
+            np.testing.assert_allclose(out[index], of_skimage, rtol=1e-6, atol=1e-5)
+
+
+def test_an_image_without_contrast_is_left_as_it_is_by_stretching_and_is_0_when_normalised():
+    images = np.full((3, 8, 8, 1), 9, np.uint8)
+    images[1, 0, 0] = 30  # one pixel of 64, above the 98th percentile
+    images[2] = 0
+    np.testing.assert_array_equal(preprocess.contrast_stretching(images), images)
+    normalized = preprocess.global_contrast_normalization(images)
+    np.testing.assert_array_equal(normalized[[0, 2]], 0)
+    np.testing.assert_allclose(normalized[1].std(), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [150, 40], ids=["full rank", "fewer images than values"])
+@pytest.mark.parametrize("epsilon", [0.1, 1e-3])
+def test_zca_is_that_of_the_singular_value_decomposition(count, epsilon):
+    train = TRAIN[:count]
+    flat = train.reshape(count, -1).astype(np.float64)
+    _, singular, transposed = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=True)
+    eigenvalues = np.zeros(flat.shape[1])
+    eigenvalues[: len(singular)] = singular**2 / count
+    scale = (eigenvalues + epsilon * eigenvalues.mean()) ** -0.5
+    matrix = transposed.T @ np.diag(scale) @ transposed
+    outs = applied("zca", train=train, zca_epsilon=epsilon)
+    for out, images in zip(outs, (train, TEST), strict=True):
+        expected = (images.reshape(len(images), -1) - flat.mean(axis=0)) @ matrix
+        np.testing.assert_allclose(out, expected.reshape(images.shape), rtol=1e-4, atol=1e-4)
+
+
+def test_almost_unregularised_zca_whitens_the_training_images_and_not_the_test_images():
+    train, test = (images.reshape(len(images), -1) for images in applied("zca", zca_epsilon=1e-9))
+    np.testing.assert_allclose(np.cov(train.T, bias=True), np.eye(105), atol=1e-3)
+    assert np.abs(np.cov(test.T, bias=True) - np.eye(105)).max() > 1
+
+
+def test_zca_of_few_images_stays_finite_with_the_tiniest_epsilon():
+    for out in applied("zca", train=TRAIN[:40], zca_epsilon=1e-30):
+        assert np.isfinite(out).all()
+
+
+def test_steps_are_applied_in_the_order_given_each_fitted_to_what_the_one_before_left():
+    stretched, _ = applied("contrast_stretching")
+    normalized, _ = applied("contrast_stretching", "global_contrast_normalization")
+    expected = preprocess.global_contrast_normalization(stretched)
+    np.testing.assert_array_equal(normalized, expected)
+    train, _ = applied("global_contrast_normalization", "standardize")
+    np.testing.assert_allclose(train.mean(axis=(0, 1, 2), dtype=np.float64), 0, atol=1e-6)
+    np.testing.assert_allclose(train.std(axis=(0, 1, 2), dtype=np.float64), 1, rtol=1e-6)
+    other, _ = applied("standardize", "global_contrast_normalization")
+    assert np.abs(train - other).max() > 0.1
+
+
+@pytest.mark.parametrize("name", preprocess.STEPS)
+def test_a_step_is_fitted_to_the_training_images_alone(name):
+    train, test = applied(name)
+    same_train, _ = applied(name, test=255 - TEST)
+    np.testing.assert_array_equal(same_train, train)
+    _, of_others = applied(name, train=(TRAIN // 2)[:, ::-1])
+    assert np.array_equal(of_others, test) == (name in PER_IMAGE)
+
+
+def test_a_chain_gives_the_same_bits_again():
+    steps = ("contrast_stretching", "standardize", "pixel_mean", "zca")
+    for once, again in zip(applied(*steps), applied(*steps), strict=True):
+        np.testing.assert_array_equal(once, again)
+
+
+def in_order(steps):
+    """The rules of order, said in another way than the code says them."""
+    return (
+        len(set(steps)) == len(steps)
+        and set(steps) <= set(preprocess.STEPS)
+        and "contrast_stretching" not in steps[1:]
+        and ("zca" not in steps or steps[steps.index("zca") + 1 :] in ((), ORDER[1:2]))
+    )
+
+
+def test_every_order_is_accepted_or_refused_in_one_line():
+    accepted = 0
+    for length in range(4):
+        for steps in itertools.product((*ORDER, "whitening"), repeat=length):
+            if in_order(steps):
+                preprocess.check(steps)
+                accepted += 1
+            else:
+                with pytest.raises(UserError) as error:
+                    preprocess.check(steps)
+                assert "\n" not in str(error.value)
+                assert any(repr(name) in str(error.value) for name in steps)
+    # 5 of one step, 14 of two, of the 20 there are, and so on: counted by hand up to two.
+    assert sum(in_order(steps) for steps in itertools.product(ORDER, repeat=2)) == 14
+    assert accepted > 1 + 5 + 14
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (("whitening",), r"unknown .*'whitening'; choose from contrast_stretching, .*, zca$"),
+        (("zca", "zca"), "'zca' is named twice"),
+        (("standardize", "contrast_stretching"), "must be the first, before 'standardize'"),
+        (("zca", "pixel_mean"), "'pixel_mean' .* after zca only global_contrast_normalization"),
+    ],
+)
+def test_steps_that_do_not_go_together_are_refused_before_anything_is_computed(steps, message):
+    with pytest.raises(UserError, match=message):
+        prepared(*steps)
+
+
+@st.composite
+def accepted_steps(draw):
+    steps = tuple(draw(st.permutations(ORDER)))[: draw(st.integers(1, 5))]
+    if "contrast_stretching" in steps:
+        steps = ("contrast_stretching", *(step for step in steps if step != "contrast_stretching"))
+    if "zca" in steps:
+        after = steps[steps.index("zca") + 1 :]
+        last = tuple(step for step in after if step == "global_contrast_normalization")
+        steps = (*steps[: steps.index("zca") + 1], *last)
+    return steps
+
+
+def small_images(shape):
+    """Any values; or images each of one value; or all images of one value."""
+    count = shape[0]
+    constant = hnp.arrays(np.uint8, (count, 1, 1, 1)) | st.integers(0, 255)
+    broadcast = constant.map(lambda value: np.broadcast_to(np.uint8(value), shape).copy())
+    return hnp.arrays(np.uint8, shape) | broadcast
+
+
+@given(steps=accepted_steps(), data=st.data(), epsilon=st.sampled_from([1e-6, 0.1, 10.0]))
+def test_every_accepted_chain_gives_finite_float32_of_the_same_shape(steps, data, epsilon):
+    preprocess.check(steps)
+    count, side, channels = (data.draw(st.integers(1, high)) for high in (4, 3, 3))
+    train = data.draw(small_images((count, side, side, channels)))
+    test = data.draw(small_images((2, side, side, channels)))
+    outs = applied(*steps, train=train, test=test, zca_epsilon=epsilon)
+    for out, images in zip(outs, (train, test), strict=True):
+        assert out.shape == images.shape
+        assert out.dtype == np.float32
+        assert np.isfinite(out).all()
+
+
+def test_images_stay_uint8_where_the_device_can_do_the_rest():
+    for steps in ((), ("standardize",)):
+        dataset, finish = prepared(*steps)
+        assert dataset is DATASET
+        out = jax.jit(finish)(dataset.test_images)
+        assert out.dtype == jnp.float32
+        expected = applied("standardize")[1] if steps else TEST
+        np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_all_other_chains_are_computed_on_the_host_and_nothing_is_left_to_do():
+    for steps in (("pixel_mean",), ("global_contrast_normalization", "zca")):
+        dataset, finish = prepared(*steps)
+        for out, expected in zip(
+            (dataset.train_images, dataset.test_images), applied(*steps), strict=True
+        ):
+            assert out.dtype == np.float32
+            np.testing.assert_array_equal(out, expected)
+            np.testing.assert_array_equal(jax.jit(finish)(out), out)
+        assert dataset.train_labels is DATASET.train_labels
+        assert dataset.test_labels is DATASET.test_labels
+
+
+def test_the_images_of_a_chain_are_computed_once(cache_home, monkeypatch):
+    def files():
+        return set((cache_home / "loganneal_jax" / "preprocessed").iterdir())
+
+    first, _ = prepared("zca", cache_key="computed once")
+    before = files()
+    with monkeypatch.context() as patch:
+        patch.setattr(preprocess, "apply_steps", None)
+        again, _ = prepared("zca", cache_key="computed once")
+    np.testing.assert_array_equal(again.train_images, first.train_images)
+    np.testing.assert_array_equal(again.test_images, first.test_images)
+    assert files() == before
+    for number, options in enumerate(
+        (
+            {"zca_epsilon": 0.2, "cache_key": "computed once"},
+            {"zca_epsilon": 0.1, "cache_key": "other images"},
+        ),
+        start=1,
+    ):
+        prepared("zca", **options)
+        assert len(files() - before) == number
+    prepared("zca", "global_contrast_normalization", cache_key="computed once")
+    assert len(files() - before) == 3
+    monkeypatch.setattr(preprocess, "FORMAT", preprocess.FORMAT + 1)
+    prepared("zca", cache_key="computed once")
+    assert len(files() - before) == 4
+
+
+def test_an_option_of_a_step_that_is_not_there_changes_nothing(monkeypatch):
+    prepared("pixel_mean", zca_epsilon=0.1, cache_key="no zca")
+    monkeypatch.setattr(preprocess, "apply_steps", None)
+    prepared("pixel_mean", zca_epsilon=0.2, cache_key="no zca")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.99])
+def test_a_file_that_was_cut_off_is_computed_anew(kept, cache_home):
+    arrays = {"images": IMAGES, "labels": np.arange(7)}
+    cache.stored("test/cut.npz", lambda: arrays)
+    file = cache_home / "loganneal_jax" / "test" / "cut.npz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * kept)])
+    for compute in (lambda: arrays, None):  # the second time it is read
+        again = cache.stored("test/cut.npz", compute)
+        assert again.keys() == arrays.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(again[name], array)
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("place", [0, 0.5])
+def test_a_file_with_other_bits_than_were_written_is_computed_anew(place, cache_home):
+    cache.stored("test/bits.npz", lambda: {"images": IMAGES})
+    file = cache_home / "loganneal_jax" / "test" / "bits.npz"
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 1
+    file.write_bytes(content)
+    again = cache.stored("test/bits.npz", lambda: {"images": IMAGES})
+    np.testing.assert_array_equal(again["images"], IMAGES)
+
+
+def test_what_breaks_off_while_it_is_written_leaves_nothing(cache_home, monkeypatch):
+    def breaks_off(file, **arrays):
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        cache.stored("broken/off.npz", lambda: {"images": IMAGES})
+    assert not list((cache_home / "loganneal_jax" / "broken").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "loganneal_jax").write_text("a file where the directory should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r"cache directory .* cannot be written .*XDG_CACHE_HOME"):
+        prepared("pixel_mean")
+
+
+def test_zca_of_images_too_large_for_a_covariance_is_refused_at_once():
+    preprocess.check_size(("zca",), (64, 64, 3))
+    preprocess.check_size(("pixel_mean",), (224, 224, 3))
+    images = np.zeros((1, 65, 64, 3), np.uint8)
+    with pytest.raises(UserError, match=r"at most 12288 values .* images are 65x64x3"):
+        prepared("pixel_mean", "zca", dataset=DATASET._replace(train_images=images))
+
+
+def test_whitened_images_are_cropped_and_flipped_pixel_by_pixel():
+    images, _ = applied("zca")
+    places = np.arange(images.size).reshape(images.shape)
+    crop_and_flip = jax.jit(
+        lambda images: augment.crop_and_flip(jax.random.key(3), images, padding=2, flip=True)
+    )
+    out = crop_and_flip(images)
+    assert out.dtype == jnp.float32
+    np.testing.assert_array_equal(out, images.ravel()[np.asarray(crop_and_flip(places))])
+    assert not np.array_equal(out, images)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(
+    "TFDS_DATA_DIR" not in os.environ, reason="TFDS_DATA_DIR names no prepared data sets"
+)
+@pytest.mark.parametrize(
+    ("steps", "epsilon"),
+    [(("zca",), 1e-9), (("global_contrast_normalization", "zca"), 0.1)],
+)
+def test_whitened_cifar10_has_the_covariance_that_the_regularisation_leaves(steps, epsilon):
+    """Which is C (C + epsilon mean(diag C) I)^-1 for images of covariance C.
+
+    Raw pixels have full rank, and the tiny epsilon leaves the whole identity; after normalising
+    contrast, which takes one direction away, 0.1 leaves 27.5 % of it, by its trace.
+    """
+    info = datasets.describe("cifar10", data_dir=None, image_size=None)
+    cifar10 = datasets.load(info)
+    train, test = cifar10.train_images, cifar10.test_images[:100]
+    for name in steps[:-1]:
+        train, test = applied(name, train=train, test=test)
+    covariance = np.cov(train.reshape(50_000, -1), rowvar=False, bias=True, dtype=np.float64)
+    expected = np.linalg.solve(
+        covariance + epsilon * np.diag(covariance).mean() * np.eye(len(covariance)), covariance
+    )
+    whitened, _ = applied("zca", train=train, test=test, zca_epsilon=epsilon)
+    flat = whitened.reshape(50_000, -1)
+    np.testing.assert_allclose(flat.mean(axis=0, dtype=np.float64), 0, atol=1e-3)
+    left = np.cov(flat, rowvar=False, bias=True, dtype=np.float64)
+    np.testing.assert_allclose(left, expected, atol=1e-4, rtol=0)
+    part = {1e-9: 1.0, 0.1: 0.275}[epsilon]
+    np.testing.assert_allclose(np.trace(left) / len(left), part, atol=1e-4)
+    if epsilon == 1e-9:
+        np.testing.assert_allclose(left, np.eye(len(left)), atol=1e-4, rtol=0)
