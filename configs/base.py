@@ -16,31 +16,46 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 50  # steps in one dispatch, and between two reports of progress
 
     config.data = ConfigDict()
-    config.data.name = "cifar10"  # cifar10, mnist or digits
+    # cifar10, cifar100, svhn_cropped, mnist, fashion_mnist, digits, or any other set of tfds
+    config.data.name = "cifar10"
     config.data.data_dir = config_dict.placeholder(
         str
     )  # of tfds; None: TFDS_DATA_DIR or its default
     config.data.image_size = config_dict.placeholder(int)  # pixels; None: the data set's own
+    # Steps applied to the whole set, in this order: contrast_stretching (first),
+    # global_contrast_normalization, pixel_mean, standardize, zca (last)
+    config.data.preprocess = ("standardize",)
+    config.data.zca_epsilon = 0.1  # times the mean eigenvalue, added to each
     config.data.augment = True  # random crops, and flips where they keep the class
     config.data.crop_padding = 4  # pixels
 
     config.model = ConfigDict()
-    config.model.name = "resnet18"  # resnet10, resnet18, resnet34 or resnet50
+    # nn2, nn3, lenet4, vgg9, vgg16, vgg19, resnet10, resnet18, resnet34, resnet50, densenet100,
+    # densenet121, googlenet or xception
+    config.model.name = "resnet18"
     config.model.width_multiplier = 1.0  # times the published numbers of channels
     config.model.variant = "cifar"  # cifar or imagenet: for small images or for large ones
     config.model.dtype = "float32"  # of the computation, or bfloat16; parameters are float32
+    config.model.batch_norm = False  # of the vggs; the later networks always have it
+    config.model.auxiliary_heads = False  # of googlenet
+    config.model.dropout_rate = config_dict.placeholder(float)  # None: the network's own
     config.model.attention = ConfigDict()
-    config.model.attention.name = "beside"  # beside (concatenated to the features) or none
+    # beside (its mean concatenated to the features), before (added to the image) or none
+    config.model.attention.name = "beside"
     config.model.attention.patch_size = 4  # pixels
     config.model.attention.width = 64
     config.model.attention.num_heads = 4
     config.model.attention.mlp_width = 128
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "sgd"  # sgd, adam or rmsprop
+    config.optimizer.name = "sgd"  # sgd, adam, adamw or rmsprop
     config.optimizer.momentum = 0.9  # of sgd and rmsprop
     config.optimizer.nesterov = False  # of sgd
-    config.optimizer.weight_decay = 5e-4  # times the parameters, added to the gradient
+    config.optimizer.weight_decay = 5e-4  # times the parameters, added to gradient or update
+    config.optimizer.decay = config_dict.placeholder(str)  # coupled (to the gradient: both papers)
+    # or decoupled (to the update); None: coupled, for adamw decoupled
+    config.optimizer.decayed = "all"  # all parameters (both papers), or kernels: no biases or norms
+    config.optimizer.clip_norm = config_dict.placeholder(float)  # of all gradients; None: no limit
 
     # A schedule is changed by its name: the fields that the named one does not have are not used.
     config.schedule = ConfigDict()
@@ -66,7 +81,8 @@ def get_config() -> ConfigDict:
     config.schedule.triangle_decay_rate = 0.9999  # of triangular_exp_range: the factor of a step
 
     config.loss = ConfigDict()
-    config.loss.name = "softmax_cross_entropy"
+    config.loss.name = "softmax_cross_entropy"  # or sigmoid_categorical_cross_entropy
+    config.loss.label_smoothing = 0.0  # of the training loss; the test loss is without
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1

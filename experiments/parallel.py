@@ -1,7 +1,6 @@
 """How steps run: many of them in one compiled program on one device, the data set on it too."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple, Protocol
 
 import jax
@@ -19,10 +18,10 @@ class Split(NamedTuple):
 
 
 class TrainSteps(Protocol):
-    """A compiled program that runs `num_steps` steps of one epoch; it donates the state."""
+    """Runs `num_steps` steps of one epoch."""
 
     def __call__(
-        self, state: TrainState, split: Split, num_steps: int
+        self, state: TrainState, split: Split, num_steps: jax.typing.ArrayLike
     ) -> tuple[TrainState, Metrics]:
         """Returns the state after the steps, and their metrics."""
 
@@ -35,13 +34,18 @@ def to_device(dataset: Dataset) -> tuple[Split, Split]:
     )
 
 
-def compile_training(
+def compile_training(train_steps: TrainSteps) -> TrainSteps:
+    """Compiles what `training` made; the state passed in is donated."""
+    return jax.jit(train_steps, donate_argnums=0)
+
+
+def training(
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
     *,
     batch_size: int,
     steps_per_epoch: int,
 ) -> TrainSteps:
-    """Makes one program that runs any number of consecutive steps of an epoch.
+    """Makes the function that runs any number of consecutive steps of an epoch, to be compiled.
 
     The examples of a step are a pure function of (key, step): every epoch has its own permutation
     of the training split, whose last incomplete batch is left out.
@@ -53,14 +57,13 @@ def compile_training(
 
     Returns:
       A function (state, split, num_steps) -> (state, metrics of those steps). The steps must all be
-      of one epoch. The state passed in is donated.
+      of one epoch.
     """
 
-    @partial(jax.jit, donate_argnums=0)
     def train_steps(
-        state: TrainState, split: Split, num_steps: jax.Array
+        state: TrainState, split: Split, num_steps: jax.typing.ArrayLike
     ) -> tuple[TrainState, Metrics]:
-        _, order_key, _ = run_keys(state.key)
+        _, order_key, *_ = run_keys(state.key)
         epoch_key = jax.random.fold_in(order_key, state.step // steps_per_epoch)
         order = jax.random.permutation(epoch_key, split.labels.shape[0])
 
@@ -79,10 +82,10 @@ def compile_training(
     return train_steps
 
 
-def compile_evaluation(
+def evaluation(
     eval_step: Callable[[TrainState, Batch], Metrics], *, batch_size: int
 ) -> Callable[[TrainState, Split], Metrics]:
-    """Makes one program that evaluates a whole split, every example exactly once.
+    """Makes the function that evaluates a whole split, every example exactly once, to be compiled.
 
     Args:
       eval_step: metrics of one batch, from state and batch.
@@ -92,7 +95,6 @@ def compile_evaluation(
       A function (state, split) -> metrics of the split.
     """
 
-    @jax.jit
     def evaluate(state: TrainState, split: Split) -> Metrics:
         num_examples = split.labels.shape[0]
 

@@ -13,6 +13,10 @@ from experiments.models import Module
 
 Batch = dict[str, jax.Array]  # "image" [batch, h, w, c], "label" int32 [batch], "mask" bool [batch]
 Loss = Callable[[jax.Array, jax.Array], jax.Array]  # logits, labels -> [batch]
+Normalize = Callable[[jax.Array], jax.Array]  # images as stored -> float32 as a model takes them
+
+# Of the loss of an auxiliary head (Szegedy et al. 2015, arXiv:1409.4842, section 5).
+AUXILIARY_WEIGHT = 0.3
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -59,8 +63,8 @@ def init_state(
     Returns:
       Freshly initialised state at step 0.
     """
-    init_key, _, _ = run_keys(key)
-    variables = model.init(init_key, jnp.zeros((1, *image_shape)), train=True)
+    init_key, *_ = run_keys(key)
+    variables = model.init(init_key, jnp.zeros((1, *image_shape)), train=False)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -71,10 +75,10 @@ def init_state(
     )
 
 
-def run_keys(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The keys of a run's parameters, of its epochs' order and of its steps."""
-    init_key, order_key, step_key = jax.random.split(key, 3)
-    return init_key, order_key, step_key
+def run_keys(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The keys of a run's parameters, its epochs' order, its augmentation and its dropout."""
+    init_key, order_key, augment_key, dropout_key = jax.random.split(key, 4)
+    return init_key, order_key, augment_key, dropout_key
 
 
 def train_step(
@@ -85,7 +89,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     loss: Loss,
     augment: Callable[[jax.Array, jax.Array], jax.Array],
-    normalize: Callable[[jax.Array], jax.Array],
+    normalize: Normalize,
 ) -> tuple[TrainState, Metrics]:
     """One update on one batch.
 
@@ -94,21 +98,27 @@ def train_step(
       batch: "image" and "label" of the examples.
       model: Linen module from images to logits.
       optimizer: optax chain with the learning-rate schedule in it.
-      loss: loss of each example, from logits and labels.
+      loss: loss of each example, from logits and labels; auxiliary heads of the model have theirs.
       augment: random transformation of raw images, from a key and images.
       normalize: raw images to the model's float input.
 
     Returns:
       State after the step, and the batch's metrics before the update.
     """
-    _, _, step_key = run_keys(state.key)
-    images = normalize(augment(jax.random.fold_in(step_key, state.step), batch["image"]))
+    _, _, augment_key, dropout_key = run_keys(state.key)
+    images = normalize(augment(jax.random.fold_in(augment_key, state.step), batch["image"]))
+    rngs = {"dropout": jax.random.fold_in(dropout_key, state.step)}
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
         variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, changed = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        logits, changed = model.apply(
+            variables, images, train=True, rngs=rngs, mutable=["batch_stats", "auxiliary_logits"]
+        )
         losses = loss(logits, batch["label"])
-        return losses.mean(), (losses, logits, changed)
+        total = losses.mean()
+        for auxiliary_logits in jax.tree.leaves(changed.get("auxiliary_logits", {})):
+            total += AUXILIARY_WEIGHT * loss(auxiliary_logits, batch["label"]).mean()
+        return total, (losses, logits, changed)
 
     gradients, (losses, logits, changed) = jax.grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -128,7 +138,7 @@ def eval_step(
     *,
     model: Module,
     loss: Loss,
-    normalize: Callable[[jax.Array], jax.Array],
+    normalize: Normalize,
 ) -> Metrics:
     """Metrics of one batch, with running batch statistics.
 

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict, config_flags
 
 import loganneal_jax
 from experiments import build, checkpoint, cli, guard, parallel, step, telemetry
-from experiments.data import datasets
 from experiments.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
@@ -56,12 +55,14 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
     Returns:
       What it wrote to `summary.json`.
     """
-    dataset = datasets.load(experiment.dataset)
-    train_step, eval_step = build.make_steps(config, experiment, dataset)
+    dataset, normalize = build.load(config, experiment)
+    train_step, eval_step = build.make_steps(config, experiment, normalize)
     train_steps = parallel.compile_training(
-        train_step, batch_size=config.batch_size, steps_per_epoch=experiment.steps_per_epoch
+        parallel.training(
+            train_step, batch_size=config.batch_size, steps_per_epoch=experiment.steps_per_epoch
+        )
     )
-    evaluate = parallel.compile_evaluation(eval_step, batch_size=config.eval_batch_size)
+    evaluate = jax.jit(parallel.evaluation(eval_step, batch_size=config.eval_batch_size))
     train_split, test_split = parallel.to_device(dataset)
     learning_rates = np.asarray(loganneal_jax.tabulate(experiment.schedule, experiment.num_steps))
     init_state = partial(

@@ -14,15 +14,14 @@ import importlib, math, sys
 import jax
 from functools import partial
 from experiments import build, parallel, step
-from experiments.data import datasets
 
 config = importlib.import_module(f"configs.{sys.argv[1]}").get_config()
 experiment = build.build(config)
-dataset = datasets.load(experiment.dataset)
-train_step, _ = build.make_steps(config, experiment, dataset)
-train_steps = parallel.compile_training(
+dataset, normalize = build.load(config, experiment)
+train_step, _ = build.make_steps(config, experiment, normalize)
+train_steps = parallel.compile_training(parallel.training(
     train_step, batch_size=config.batch_size, steps_per_epoch=experiment.steps_per_epoch
-)
+))
 state = jax.jit(partial(
     step.init_state,
     model=experiment.model,

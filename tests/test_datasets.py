@@ -50,14 +50,29 @@ def test_images_are_resized_to_the_side_asked_for():
 
 
 def test_an_unknown_data_set_is_refused_with_the_choices():
-    with pytest.raises(UserError, match=r"unknown data set 'cifar11'.*cifar10, mnist"):
+    with pytest.raises(UserError, match=r"unknown data set 'cifar11'.*cifar10, .*mnist"):
         datasets.describe("cifar11", data_dir=None, image_size=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnist:9.9.9", "cannot be loaded at version 9.9.9"),
+        ("a/b/c", "cannot be used"),
+        ("glue", "'glue' has the features .*; an image classification set has 'image' and 'label'"),
+        ("cats_vs_dogs", r"'cats_vs_dogs' has uint8 images of shape \(None, None, 3\); they must"),
+    ],
+)
+def test_what_is_no_set_of_images_of_one_size_is_refused_before_a_download(name, message, tmp_path):
+    with pytest.raises(UserError, match=message) as error:
+        datasets.describe(name, data_dir=str(tmp_path), image_size=None)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_data_set_without_network_is_refused_within_seconds(tmp_path, monkeypatch):
     # A port of this machine on which nobody listens stands for a network that is not there.
-    unreachable = datasets.Source(url="http://127.0.0.1:9", flip=False)
-    monkeypatch.setitem(datasets.TFDS_SOURCES, "mnist", unreachable)
+    monkeypatch.setattr(datasets, "NETWORK_URL", "http://127.0.0.1:9")
     started = time.monotonic()
     with pytest.raises(UserError, match=r"'mnist' is not prepared in .*TFDS_DATA_DIR"):
         datasets.describe("mnist", data_dir=str(tmp_path), image_size=None)

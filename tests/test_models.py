@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from experiments.models.attention import AttentionBeside, PatchTransformer
+from experiments.models.attention import AttentionBefore, AttentionBeside, PatchTransformer
 from experiments.models.layers import Classifier
 from experiments.models.resnet import RESNETS
 
@@ -83,14 +84,43 @@ def test_the_transformer_sees_where_a_patch_is():
     images = jax.random.normal(KEY, (1, 8, 8, 3))
     exchanged = jnp.concatenate([images[:, 4:], images[:, :4]], axis=1)
     variables = transformer.init(KEY, images)
-    features = transformer.apply(variables, images)
-    assert jnp.abs(transformer.apply(variables, exchanged) - features).max() > 1e-4
+
+    def features(variables, images):
+        return transformer.apply(variables, images).mean(axis=1)
+
+    assert jnp.abs(features(variables, exchanged) - features(variables, images)).max() > 1e-4
     blind = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.zeros_like(leaf) if "positions" in str(path) else leaf, variables
     )
-    np.testing.assert_allclose(
-        transformer.apply(blind, exchanged), transformer.apply(blind, images), atol=1e-6
+    np.testing.assert_allclose(features(blind, exchanged), features(blind, images), atol=1e-6)
+
+
+class Pixels(nn.Module):
+    """A backbone whose features are its pixels, so that a test can see them."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return images.reshape(images.shape[0], -1)
+
+
+def test_attention_before_a_backbone_adds_to_each_patch_what_its_own_token_says():
+    transformer = PatchTransformer(patch_size=2, width=8, num_heads=2, mlp_width=16)
+    model = AttentionBefore(Pixels(), transformer)
+    images = jax.random.normal(KEY, (2, 4, 6, 3))
+    variables = model.init(KEY, images, train=False)
+    np.testing.assert_array_equal(
+        model.apply(variables, images, train=False), images.reshape(2, -1)
     )
+    kernel = jax.random.normal(KEY, (8, 2 * 2 * 3))
+    variables["params"]["pixels"]["kernel"] = kernel
+    tokens = transformer.apply({"params": variables["params"]["transformer"]}, images)
+    expected = np.array(images)
+    for token in range(6):
+        top, left = 2 * (token // 3), 2 * (token % 3)
+        seen = (tokens[:, token] @ kernel).reshape(2, 2, 2, 3)
+        expected[:, top : top + 2, left : left + 2] += seen
+    pixels = model.apply(variables, images, train=False).reshape(2, 4, 6, 3)
+    np.testing.assert_allclose(pixels, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_training_mode_changes_the_running_statistics_and_evaluation_does_not(narrow_variables):

@@ -40,7 +40,9 @@ def counting_step(state, batch):
 
 @pytest.fixture
 def train_steps():
-    return parallel.compile_training(counting_step, batch_size=BATCH, steps_per_epoch=STEPS)
+    return parallel.compile_training(
+        parallel.training(counting_step, batch_size=BATCH, steps_per_epoch=STEPS)
+    )
 
 
 def test_every_epoch_sees_other_examples_in_another_order_each_at_most_once(train_steps, split):
@@ -82,7 +84,9 @@ def test_one_compilation_serves_intervals_of_any_length(split):
         traces += 1
         return counting_step(state, batch)
 
-    train_steps = parallel.compile_training(traced_step, batch_size=BATCH, steps_per_epoch=STEPS)
+    train_steps = parallel.compile_training(
+        parallel.training(traced_step, batch_size=BATCH, steps_per_epoch=STEPS)
+    )
     state = fresh_state()
     for num_steps in (1, 3, 4, 2):
         state, _ = train_steps(state, split, num_steps)
@@ -99,7 +103,7 @@ def test_evaluation_counts_every_example_exactly_once(split, batch_size):
             mask=batch["mask"],
         )
 
-    evaluate = parallel.compile_evaluation(eval_step, batch_size=batch_size)
+    evaluate = jax.jit(parallel.evaluation(eval_step, batch_size=batch_size))
     metrics = evaluate(fresh_state(), split)
     # The sum of distinct powers of two is exact, and tells who was counted how often.
     assert float(metrics.loss.total) == 2**EXAMPLES - 1
@@ -133,9 +137,11 @@ def test_a_real_step_in_the_loop_equals_it_alone():
             jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), jax.random.key(3)
         )
 
-    train_steps = parallel.compile_training(train_step, batch_size=8, steps_per_epoch=2)
+    train_steps = parallel.compile_training(
+        parallel.training(train_step, batch_size=8, steps_per_epoch=2)
+    )
     together, _ = train_steps(start(), split, 2)
-    _, order_key, _ = step.run_keys(jax.random.key(3))
+    _, order_key, *_ = step.run_keys(jax.random.key(3))
     order = jax.random.permutation(jax.random.fold_in(order_key, 0), 16)
     alone = start()
     for indices in (order[:8], order[8:]):

@@ -5,34 +5,30 @@ Nothing here imports TensorFlow unless a data set has to be downloaded and prepa
 
 import hashlib
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import platformdirs
 from tqdm import tqdm
 
+from experiments.data import cache
 from experiments.errors import UserError
 
+NETWORK_URL = "https://storage.googleapis.com"  # where tfds looks for its own copies
 NETWORK_TIMEOUT_SECONDS = 5
 
-
-class Source(NamedTuple):
-    """What tensorflow-datasets does not say of a data set."""
-
-    url: str  # where the original files are, to ask once whether they can be reached
-    flip: bool  # whether a mirrored image is still an example of its class
-
-
-TFDS_SOURCES = {
-    "cifar10": Source(url="https://www.cs.toronto.edu", flip=True),
-    "mnist": Source(url="https://storage.googleapis.com", flip=False),
+# Whether a mirrored image is still an example of its class, which tfds does not say. Images of a
+# data set that is not here are not flipped.
+FLIPS = {
+    "cifar10": True,
+    "cifar100": True,
+    "digits": False,
+    "fashion_mnist": True,
+    "mnist": False,
+    "svhn_cropped": False,
 }
-DATASETS = ("digits", *TFDS_SOURCES)
 
 
 class DatasetInfo(NamedTuple):
@@ -48,7 +44,7 @@ class DatasetInfo(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """Images uint8 [examples, height, width, channels], labels int32 [examples]."""
+    """Images [examples, height, width, channels], uint8 as loaded; labels int32 [examples]."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -60,7 +56,7 @@ def describe(name: str, *, data_dir: str | None, image_size: int | None) -> Data
     """Finds a data set, downloading and preparing it if it is not there yet.
 
     Args:
-      name: one of `DATASETS`.
+      name: digits, or an image classification set of tfds, all of whose images have one size.
       data_dir: directory of prepared tfds data sets; None for `TFDS_DATA_DIR` or tfds' own default.
       image_size: side in pixels to which images are resized; None for the data set's own.
 
@@ -68,22 +64,21 @@ def describe(name: str, *, data_dir: str | None, image_size: int | None) -> Data
       Its sizes and where to load it from.
 
     Raises:
-      UserError: the name is unknown, or the data set is neither prepared nor can be downloaded.
+      UserError: the name is unknown, the data set is neither prepared nor can be downloaded, or it
+        is not one of images of one size and labels of one class.
     """
-    if name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
     if name == "digits":
-        builder, num_train, num_test = None, 1437, 360
-        shape, num_classes, flip = (8, 8, 1), 10, False
+        builder, num_train, num_test, shape, num_classes = None, 1437, 360, (8, 8, 1), 10
     else:
-        builder = _prepared_builder(name, data_dir)
-        num_train = builder.info.splits["train"].num_examples
-        num_test = builder.info.splits["test"].num_examples
-        shape = builder.info.features["image"].shape
-        num_classes = builder.info.features["label"].num_classes
-        flip = TFDS_SOURCES[name].flip
+        builder = _builder(name, data_dir)
+        shape, num_classes = _image_and_label(name, builder.info.features)
+        builder = _prepared(name, data_dir, builder)
+        num_train, num_test = (
+            builder.info.splits[split].num_examples for split in _splits(name, builder)
+        )
     if image_size is not None:
         shape = (image_size, image_size, shape[-1])
+    flip = FLIPS.get(name if builder is None else builder.name, False)
     return DatasetInfo(name, num_train, num_test, shape, num_classes, flip, builder)
 
 
@@ -97,13 +92,20 @@ def load(info: DatasetInfo) -> Dataset:
       Its training and test splits.
 
     Raises:
-      UserError: the cache directory cannot be written.
+      UserError: a label is out of range, or the cache directory cannot be written.
     """
     if info.builder is None:
         train_images, train_labels, test_images, test_labels = _digits()
     else:
-        train_images, train_labels = _decoded(info.builder, "train")
-        test_images, test_labels = _decoded(info.builder, "test")
+        (train_images, train_labels), (test_images, test_labels) = (
+            _decoded(info.builder, split) for split in _splits(info.name, info.builder)
+        )
+    for labels in (train_labels, test_labels):
+        if labels.min() < 0 or labels.max() >= info.num_classes:
+            raise UserError(
+                f"data set {info.name!r} has labels from {labels.min()} to {labels.max()}; with "
+                f"{info.num_classes} classes they must be from 0 to {info.num_classes - 1}"
+            )
     return Dataset(
         _resized(train_images, info.image_shape),
         train_labels.astype(np.int32),
@@ -112,24 +114,74 @@ def load(info: DatasetInfo) -> Dataset:
     )
 
 
-def _prepared_builder(name: str, data_dir: str | None) -> Any:
+def key(info: DatasetInfo) -> str:
+    """Names everything that the images of a data set depend on, to cache what is made of them."""
+    source = "digits" if info.builder is None else _key(info.builder)
+    return f"{source}-{'x'.join(map(str, info.image_shape))}"
+
+
+def _builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(name, data_dir=data_dir)
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise UserError(
+            f"unknown data set {name!r}; choose one of {', '.join(FLIPS)}, or any other image "
+            "classification set of tensorflow-datasets by its name"
+        ) from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"data set {name!r} cannot be used: {reason}") from error
+
+
+def _image_and_label(name: str, features: Any) -> tuple[tuple[int, int, int], int]:
+    """Shape of the images and number of classes, refused where they are not of one size."""
+    import tensorflow_datasets as tfds
+
+    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    if not all(key in features and isinstance(features[key], kinds[key]) for key in kinds):
+        raise UserError(
+            f"data set {name!r} has the features {', '.join(features)}; an image classification "
+            "set has 'image' and 'label'"
+        )
+    shape, dtype = features["image"].shape, np.dtype(features["image"].np_dtype)
+    if None in shape or dtype != np.uint8:
+        raise UserError(
+            f"data set {name!r} has {dtype} images of shape {shape}; they must be uint8 and all of "
+            "one size"
+        )
+    return shape, features["label"].num_classes
+
+
+def _splits(name: str, builder: Any) -> tuple[str, str]:
+    """The training split and the test split, which for some data sets is called validation."""
+    splits = builder.info.splits
+    for test in ("test", "validation"):
+        if "train" in splits and test in splits:
+            return "train", test
+    raise UserError(
+        f"data set {name!r} has the splits {', '.join(splits)}; it must have train and test, or "
+        "train and validation"
+    )
+
+
+def _prepared(name: str, data_dir: str | None, builder: Any) -> Any:
+    """The builder if its data are prepared; else one that has downloaded and prepared them."""
+    import tensorflow_datasets as tfds
+
     if builder.is_prepared():
         return builder
     # array_record files can be read without TensorFlow.
     builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    directory = os.fspath(builder.data_dir)
-    url = TFDS_SOURCES[name].url
-    missing = f"data set {name!r} is not prepared in {Path(directory).parents[1]}"
+    missing = f"data set {name!r} is not prepared in {os.fspath(builder.data_dir)}"
     try:
-        urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_SECONDS)
+        urllib.request.urlopen(NETWORK_URL, timeout=NETWORK_TIMEOUT_SECONDS)
     except urllib.error.HTTPError:
         pass  # an answer, whichever, shows that the host can be reached
     except OSError as error:
         raise UserError(
-            f"{missing} and {url} cannot be reached ({getattr(error, 'reason', error)}); set "
+            f"{missing} and {NETWORK_URL} cannot be reached ({getattr(error, 'reason', error)}); set "
             "TFDS_DATA_DIR or --config.data.data_dir to a prepared copy, or use "
             "--config.data.name=digits, which needs no network"
         ) from error
@@ -142,38 +194,31 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
 
 def _decoded(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of one split, out of the cache if they were decoded before."""
-    directory = os.fspath(builder.data_dir)
-    place = hashlib.sha256(directory.encode()).hexdigest()[:8]
-    cache = platformdirs.user_cache_path("loganneal_jax") / "datasets"
-    file = cache / f"{builder.name}-{builder.version}-{place}-{split}.npz"
-    if file.exists():
-        with np.load(file) as arrays:
-            return arrays["images"], arrays["labels"]
-    info = builder.info.splits[split]
-    images = np.empty((info.num_examples, *builder.info.features["image"].shape), np.uint8)
-    labels = np.empty(info.num_examples, np.int32)
-    examples = tqdm(
-        _examples(builder, split),
-        f"decoding {builder.name} {split} (once)",
-        total=info.num_examples,
-        unit=" images",
-        disable=None,
-    )
-    for index, example in enumerate(examples):
-        images[index] = example["image"]
-        labels[index] = example["label"]
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        # A reader never sees a half-written file: it is renamed when whole.
-        with tempfile.NamedTemporaryFile(dir=cache, suffix=".npz", delete=False) as whole:
-            np.savez(whole, images=images, labels=labels)
-        os.replace(whole.name, file)
-    except OSError as error:
-        raise UserError(
-            f"the cache directory {cache} cannot be written ({error.strerror}); set "
-            "XDG_CACHE_HOME to one that can"
-        ) from error
-    return images, labels
+
+    def decode() -> dict[str, np.ndarray]:
+        info = builder.info.splits[split]
+        images = np.empty((info.num_examples, *builder.info.features["image"].shape), np.uint8)
+        labels = np.empty(info.num_examples, np.int32)
+        examples = tqdm(
+            _examples(builder, split),
+            f"decoding {builder.name} {split} (once)",
+            total=info.num_examples,
+            unit=" images",
+            disable=None,
+        )
+        for index, example in enumerate(examples):
+            images[index] = example["image"]
+            labels[index] = example["label"]
+        return {"images": images, "labels": labels}
+
+    arrays = cache.stored(f"datasets/{_key(builder)}-{split}.npz", decode)
+    return arrays["images"], arrays["labels"]
+
+
+def _key(builder: Any) -> str:
+    """Names a prepared data set: its name, version, and the directory it is in."""
+    place = hashlib.sha256(os.fspath(builder.data_dir).encode()).hexdigest()[:8]
+    return f"{builder.name}-{builder.version}-{place}"
 
 
 def _examples(builder: Any, split: str) -> Iterable[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The transformer attention block of naveen2024, section 2.2, beside a convolutional backbone."""
+"""The transformer attention block of naveen2024, section 2.2, beside a backbone or before it."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from experiments.models.layers import Conv
 
 
 class PatchTransformer(nn.Module):
-    """One transformer encoder block over the patches of an image, mean-pooled.
+    """One transformer encoder block over the patches of an image.
 
     Patch tokens with a learned position embedding, then multi-head self-attention and a multilayer
     perceptron, each behind a layer norm and beside a residual connection (Dosovitskiy et al. 2021,
-    arXiv:2010.11929, equations 1-4, with the mean over tokens in the place of a class token).
+    arXiv:2010.11929, equations 1-4, without a class token).
 
     Attributes:
       patch_size: side of a square patch, in pixels; must divide the image's height and width.
@@ -32,7 +32,7 @@ class PatchTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps float images [batch, height, width, channels] to features [batch, width]."""
+        """Maps float images [batch, height, width, channels] to tokens [batch, patches, width]."""
         patch = (self.patch_size, self.patch_size)
         tokens = Conv(self.width, patch, patch, padding="VALID", dtype=self.dtype, name="patches")(
             images
@@ -50,18 +50,18 @@ class PatchTransformer(nn.Module):
             nn.LayerNorm(dtype=self.dtype, name="mlp_norm")(tokens)
         )
         tokens = tokens + nn.Dense(self.width, dtype=self.dtype, name="mlp_out")(nn.gelu(hidden))
-        return nn.LayerNorm(dtype=self.dtype, name="norm")(tokens).mean(axis=1)
+        return nn.LayerNorm(dtype=self.dtype, name="norm")(tokens)
 
 
 class AttentionBeside(nn.Module):
-    """A backbone's features with those of a patch transformer concatenated to them.
+    """A backbone's features with the mean over a transformer's tokens concatenated to them.
 
     'We added a mean pooling layer after the transformer, and concatenated it to the initial
     ResNet50' (naveen2024, section 2.2).
 
     Attributes:
       backbone: module from images to features, called as `backbone(images, train=train)`.
-      transformer: module from images to features, called as `transformer(images)`.
+      transformer: module from images to tokens, called as `transformer(images)`.
     """
 
     backbone: nn.Module
@@ -71,4 +71,35 @@ class AttentionBeside(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps float images [batch, height, width, channels] to features [batch, features]."""
         features = self.backbone(images, train=train)
-        return jnp.concatenate([features, self.transformer(images)], axis=-1)
+        return jnp.concatenate([features, self.transformer(images).mean(axis=1)], axis=-1)
+
+
+class AttentionBefore(nn.Module):
+    """A backbone on images to which what a transformer sees in them is added.
+
+    'One multi-head attention transformer before the 48 convolution layers' (naveen2024, section
+    2.2): every token is mapped linearly to the pixels of its patch. The map begins at zero, so
+    that the backbone begins on the images themselves.
+
+    Attributes:
+      backbone: module from images to features, called as `backbone(images, train=train)`.
+      transformer: module from images to tokens, called as `transformer(images)`.
+    """
+
+    backbone: nn.Module
+    transformer: PatchTransformer
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps float images [batch, height, width, channels] to features [batch, features]."""
+        batch, height, width, channels = images.shape
+        patch = self.transformer.patch_size
+        pixels = nn.Dense(
+            patch * patch * channels,
+            kernel_init=nn.initializers.zeros,
+            dtype=self.transformer.dtype,
+            name="pixels",
+        )(self.transformer(images))
+        grid = (batch, height // patch, width // patch, patch, patch, channels)
+        seen = pixels.reshape(grid).transpose(0, 1, 3, 2, 4, 5).reshape(images.shape)
+        return self.backbone(images + seen, train=train)

@@ -4,7 +4,7 @@ Nakamura et al. 2021 (doi:10.3390/electronics10162029) train both and do not say
 `HIDDEN_UNITS` and the sizes of LeNet are this repository's defaults, not the paper's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -92,7 +92,7 @@ class LeNet(nn.Module):
         return nn.relu(x)
 
 
-SMALL = {
+SMALL: dict[str, Callable[..., nn.Module]] = {
     "nn2": partial(NN, hidden=(HIDDEN_UNITS,) * 2),
     "nn3": partial(NN, hidden=(HIDDEN_UNITS,) * 3),
     "lenet4": LeNet,

@@ -1,0 +1,129 @@
+"""From the section `model` of a config to a classifier."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from experiments.errors import UserError
+from experiments.models import Module
+from experiments.models.attention import AttentionBefore, AttentionBeside, PatchTransformer
+from experiments.models.densenet import DENSENETS
+from experiments.models.googlenet import GoogLeNet
+from experiments.models.layers import Classifier
+from experiments.models.resnet import RESNETS
+from experiments.models.small import SMALL
+from experiments.models.vgg import VGGS
+from experiments.models.xception import XCEPTIONS
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+ATTENTION = {"none": None, "beside": AttentionBeside, "before": AttentionBefore}
+
+
+def make_model(
+    config: ConfigDict, *, image_shape: tuple[int, int, int], num_classes: int
+) -> Module:
+    """The classifier that the section `model` of a config describes.
+
+    Args:
+      config: the section, with the fields of `configs/base.py`.
+      image_shape: height, width and channels of an image.
+      num_classes: number of logits.
+
+    Returns:
+      A module from images to logits.
+
+    Raises:
+      UserError: the images are too small for the network, or not whole patches of its attention.
+    """
+    backbone: Any = BACKBONES[config.name](config, num_classes)
+    height, width, _ = image_shape
+    if min(height, width) < backbone.min_image_side:
+        raise UserError(
+            f"model.name={config.name!r} in its {config.variant} variant takes images of at least "
+            f"{backbone.min_image_side}x{backbone.min_image_side} pixels, and these are "
+            f"{height}x{width}; set data.image_size or choose another model"
+        )
+    attention = ATTENTION[config.attention.name]
+    if attention is not None:
+        _check_attention(config.attention, height, width)
+        transformer = PatchTransformer(
+            patch_size=config.attention.patch_size,
+            width=config.attention.width,
+            num_heads=config.attention.num_heads,
+            mlp_width=config.attention.mlp_width,
+            dtype=DTYPES[config.dtype],
+        )
+        backbone = attention(backbone, transformer)
+    return Classifier(backbone, num_classes)
+
+
+def _check_attention(config: ConfigDict, height: int, width: int) -> None:
+    if config.width % config.num_heads:
+        raise UserError(
+            f"model.attention.num_heads={config.num_heads} does not divide "
+            f"model.attention.width={config.width}"
+        )
+    if height % config.patch_size or width % config.patch_size:
+        raise UserError(
+            f"model.attention.patch_size={config.patch_size} does not divide the image: images are "
+            f"{height}x{width}"
+        )
+
+
+def _published(config: ConfigDict) -> dict[str, Any]:
+    """The fields that every network has."""
+    return {
+        "width_multiplier": config.width_multiplier,
+        "variant": config.variant,
+        "dtype": DTYPES[config.dtype],
+    }
+
+
+def _dropout(config: ConfigDict) -> dict[str, Any]:
+    """The dropout rate, where it is not the network's own."""
+    return {} if config.dropout_rate is None else {"dropout_rate": config.dropout_rate}
+
+
+def _small(name: str) -> Callable[[ConfigDict, int], Module]:
+    """A network that is the same for images of any size."""
+    return lambda config, num_classes: SMALL[name](
+        width_multiplier=config.width_multiplier, dtype=DTYPES[config.dtype]
+    )
+
+
+def _vgg(name: str) -> Callable[[ConfigDict, int], Module]:
+    return lambda config, num_classes: VGGS[name](
+        batch_norm=config.batch_norm, **_published(config), **_dropout(config)
+    )
+
+
+def _resnet(name: str) -> Callable[[ConfigDict, int], Module]:
+    return lambda config, num_classes: RESNETS[name](**_published(config))
+
+
+def _densenet(name: str) -> Callable[[ConfigDict, int], Module]:
+    return lambda config, num_classes: DENSENETS[name](**_published(config), **_dropout(config))
+
+
+def _googlenet(config: ConfigDict, num_classes: int) -> Module:
+    return GoogLeNet(
+        auxiliary_classes=num_classes if config.auxiliary_heads else None,
+        **_published(config),
+        **_dropout(config),
+    )
+
+
+def _xception(name: str) -> Callable[[ConfigDict, int], Module]:
+    return lambda config, num_classes: XCEPTIONS[name](**_published(config), **_dropout(config))
+
+
+BACKBONES: dict[str, Callable[[ConfigDict, int], Module]] = {
+    **{name: _small(name) for name in SMALL},
+    **{name: _vgg(name) for name in VGGS},
+    **{name: _resnet(name) for name in RESNETS},
+    **{name: _densenet(name) for name in DENSENETS},
+    "googlenet": _googlenet,
+    **{name: _xception(name) for name in XCEPTIONS},
+}
