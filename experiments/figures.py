@@ -1,0 +1,149 @@
+"""Draws curves over epochs: the mean over trials, its interval, and the learning rate below."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments import results, statistics, tables
+
+MAX_COLUMNS = 3
+PANEL_INCHES = (4.6, 4.6)
+LEGEND_COLUMNS_A_PANEL = 2
+LEGEND_LINE_INCHES = 0.2
+LABELS = {"test_accuracy": "test accuracy (%)", "train_loss": "train loss"}
+SCALES = {"test_accuracy": 100.0, "train_loss": 1.0}
+COLOURS = (
+    *("#1d4ed8", "#ea580c", "#15803d", "#b91c1c", "#7c3aed"),
+    *("#0891b2", "#a16207", "#db2777", "#4b5563"),
+)
+LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
+# Of the mean accuracies of the second half of the run, this many per cent may lie below the panel.
+HIDDEN_PERCENT = 10
+
+
+def draw(rows: pd.DataFrame, quantity: str) -> Figure:
+    """Draws one panel a model, and below it the learning rate over the same epochs.
+
+    Args:
+      rows: of `results.read`, the final ones of one data set.
+      quantity: the column to draw, `test_accuracy` (per cent, cut to where the curves end) or
+        `train_loss` (on a logarithmic scale).
+
+    Returns:
+      The figure. A line is the mean over the trials that did not diverge, its band the 95% t
+      interval of the mean.
+    """
+    methods = tables.in_order(rows.setting)
+    models = sorted(rows.model.unique())
+    columns = min(len(models), MAX_COLUMNS)
+    bands = -(-len(models) // columns)
+    legend_columns = LEGEND_COLUMNS_A_PANEL * columns
+    legend_inches = LEGEND_LINE_INCHES * -(-len(methods) // legend_columns)
+    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * bands + legend_inches)
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    grid = figure.subplots(
+        2 * bands, columns, sharex=True, squeeze=False, height_ratios=[3, 1] * bands
+    )
+    uppers, lowers = grid[::2].flat, grid[1::2].flat
+    for axis in (*uppers[len(models) :], *lowers[len(models) :]):
+        axis.remove()
+    for model, upper, lower in zip(models, uppers, lowers, strict=False):
+        means = _draw_model(rows[rows.model == model], quantity, methods, upper, lower)
+        _limit(upper, means, quantity)
+        upper.set_title(model, fontsize=10)
+        lower.set_xlim(0, rows.epoch.max())
+        lower.set_ylim(bottom=0)
+        lower.set_xlabel("epoch", fontsize=9)
+        lower.tick_params(labelbottom=True)
+        for axis in (upper, lower):
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.tick_params(which="both", labelsize=8)
+    for upper, lower in zip(grid[::2, 0], grid[1::2, 0], strict=True):
+        upper.set_ylabel(LABELS[quantity], fontsize=9)
+        lower.set_ylabel("learning rate", fontsize=9)
+    handles = [
+        Line2D([], [], **_style(methods, method), label=method + _remark(rows, method))
+        for method in methods
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns, fontsize=8)
+    return figure
+
+
+def _draw_model(
+    rows: pd.DataFrame, quantity: str, methods: Sequence[str], upper: Axes, lower: Axes
+) -> dict[str, np.ndarray]:
+    """Draws the curves of one model and returns the mean of each method, `[epochs]`."""
+    means = {}
+    rows = rows.assign(line=rows.groupby(results.TRIAL).cumcount())
+    for method in methods:
+        trials = rows[rows.setting == method]
+        if trials.empty:
+            continue
+        style = _style(methods, method)
+        by_line = trials.groupby("line")
+        epochs = by_line.epoch.first().to_numpy()
+        # A single epoch is a point, which no line shows.
+        marker = "." if len(epochs) == 1 else None
+        lower.plot(epochs, by_line.learning_rate.mean(), **style, marker=marker)
+        kept = trials[~trials.seed.isin(trials.seed[trials.diverged])]
+        if kept.empty:
+            continue
+        values = kept.pivot(index="seed", columns="line", values=quantity).to_numpy()
+        mean, half_width = statistics.mean_interval(values * SCALES[quantity])
+        upper.plot(epochs, mean, **style, marker=marker)
+        if len(values) > 1:
+            low, high = mean - half_width, mean + half_width
+            upper.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)
+        means[method] = mean
+    return means
+
+
+def _limit(axis: Axes, means: dict[str, np.ndarray], quantity: str) -> None:
+    """Sets the vertical scale and range, which says what ends below it.
+
+    The means alone count: the interval of two trials can be wider than any panel.
+    """
+    if not means:
+        return
+    drawn = np.array(list(means.values()))
+    if quantity == "train_loss":
+        positive = drawn[drawn > 0]
+        if positive.size:
+            axis.set_yscale("log")
+            axis.set_ylim(0.8 * positive.min(), 1.25 * positive.max())
+        return
+    bottom = np.percentile(drawn[:, drawn.shape[1] // 2 :], HIDDEN_PERCENT)
+    margin = 0.1 * (drawn.max() - bottom)
+    if margin > 0:
+        axis.set_ylim(bottom - margin, min(drawn.max() + margin, 100))
+        below = [method for method, mean in means.items() if mean[-1] < bottom - margin]
+        if below:
+            text = f"below: {', '.join(below)}"
+            axis.text(0.01, 0.02, text, transform=axis.transAxes, fontsize=8, color="#4b5563")
+
+
+def _style(methods: Sequence[str], method: str) -> dict[str, Any]:
+    place = methods.index(method)
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "linestyle": LINE_STYLES[place // len(COLOURS) % len(LINE_STYLES)],
+        "linewidth": 1.4,
+    }
+
+
+def _remark(rows: pd.DataFrame, method: str) -> str:
+    """What the legend says of a method with models of a single trial, or of none left."""
+    trials = rows[rows.setting == method].groupby(["model", "seed"]).diverged.any()
+    left = (~trials).groupby("model").sum()
+    remarks = []
+    for number, text in ((1, "1 trial"), (0, "diverged")):
+        models = left.index[left == number]
+        if len(models):
+            where = "" if len(models) == len(left) else f" in {', '.join(models)}"
+            remarks.append(text + where)
+    return f" ({'; '.join(remarks)})" if remarks else ""
