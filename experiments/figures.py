@@ -123,8 +123,15 @@ def _limit(axis: Axes, means: dict[str, np.ndarray], quantity: str) -> None:
         axis.set_ylim(bottom - margin, min(drawn.max() + margin, 100))
         below = [method for method, mean in means.items() if mean[-1] < bottom - margin]
         if below:
-            text = f"below: {', '.join(below)}"
-            axis.text(0.01, 0.02, text, transform=axis.transAxes, fontsize=8, color="#4b5563")
+            axis.text(
+                0.01,
+                0.02,
+                f"below: {', '.join(below)}",
+                transform=axis.transAxes,
+                fontsize=8,
+                zorder=10,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+            )
 
 
 def _style(methods: Sequence[str], method: str) -> dict[str, Any]:

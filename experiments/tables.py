@@ -165,7 +165,7 @@ def markdown(table: pd.DataFrame) -> str:
     r"""A table of text in Markdown.
 
     >>> print(markdown(pd.DataFrame({"model": ["nn2"], "a|b": ["98.55"]})), end="")
-    | model | a\\|b |
+    | model | a\|b |
     | --- | --- |
     | nn2 | 98.55 |
     """
