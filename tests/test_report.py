@@ -115,6 +115,7 @@ def test_data_sets_are_not_mixed(inputs, tmp_path):
     # Of one method there is no difference, and of a single run no tuning and no swept values.
     assert not (tmp_path / "digits_x_differences.csv").exists()
     assert not (tmp_path / "digits_x_tuning.csv").exists()
+    assert (tmp_path / "report.md").read_text().count("values its trials had") == 1
 
 
 def test_an_unknown_baseline_names_the_choices(inputs, tmp_path):

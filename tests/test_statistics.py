@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import statistics
@@ -59,6 +59,8 @@ def test_holm_by_hand():
     )
 
 
+# Few examples: statsmodels collects all garbage at every call.
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.one_of(st.just(math.nan), st.floats(1e-9, 1)), max_size=12))
 def test_holm_is_a_running_maximum_over_the_tests_alone(p_values):
     tested = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
