@@ -11,19 +11,20 @@ it takes and what accuracy to expect is not known yet.
 
 What the paper leaves unsaid, and what we took for it:
 
-- Experiment 1 prints: initial learning rate 0.0001, minimum 0.001, restart learning rate 0.1, warmup
-  of 5 epochs from 0.01. Taken literally the warmup would fall, from 0.01 to 0.0001, and the decay
-  would rise, from 0.0001 to 0.001. The caption of its figure 1 gives 0.0001 as the warmup's start,
-  so we read the two numbers as exchanged: the warmup rises from 0.0001 to 0.01, the first decay
-  falls from 0.01 to the minimum 0.001 in 10 epochs, and restarts at 0.1 follow after 15, 25 and 45
-  epochs. Every printed number is used, and nothing else.
+- Experiment 1 prints: initial learning rate 0.0001, minimum 0.001, restart learning rate 0.1,
+  warmup of 5 epochs from 0.01. Taken literally the warmup would fall, from 0.01 to 0.0001, and the
+  decay would rise, from 0.0001 to 0.001. The caption of its figure 1 gives 0.0001 as the warmup's
+  start, so we read the two numbers as exchanged: the warmup rises from 0.0001 to 0.01, the first
+  decay falls from 0.01 to the minimum 0.001 in 10 epochs, and restarts at 0.1 follow after 15, 25
+  and 45 epochs. Every printed number is used, and nothing else.
 - `step` falls by a factor of 10 after 50% and 75% of the run, and `none` is constant; both start
   where the first decay of the others starts, without warmup.
-- The order of the preprocessing: contrast stretching works on pixels, so it comes first; whitening
-  comes last, behind contrast normalisation and the pixel mean, so that it is not undone.
+- The order of the preprocessing: contrast stretching works on pixels, so it comes first;
+  whitening comes last, behind contrast normalisation and the pixel mean, so that it is not undone.
 - Experiment 2's learning rates: Adam's usual 0.001 down to 0.00001, without weight decay.
 - The transformer: 4x4 patches, width 256, 8 heads, a perceptron of 1024, its mean concatenated to
-  the features of the backbone; --config.model.attention.name=before puts it before the convolutions.
+  the features of the backbone; --config.model.attention.name=before puts it before the
+  convolutions.
 - The backbones are the published ones, without batch norm in VGG, for images of 32x32. The paper's
   63.5 million parameters of experiment 1 are not ResNet-34's, and it does not say how it came to
   them; its 138 and 144 million are those of VGG on images of 224x224.

@@ -115,34 +115,73 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
         datasets._decoded(info.builder, "test")
 
 
-@pytest.mark.slow
-def test_a_copy_in_tfrecord_format_is_read_too(cache, tmp_path):
-    """The format in which tfds prepares by default, and in which older copies are."""
+def store(name, version, shape, num_classes, splits, data_dir, file_format, labels=None):
+    """Prepares a data set of random images in the format of tfds; returns them by split."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
     rng = np.random.default_rng(0)
-    images = {split: rng.integers(0, 256, (30, 28, 28, 1), np.uint8) for split in ("train", "test")}
-    labels = np.arange(30) % 10
+    images = {split: rng.integers(0, 256, (30, *shape), np.uint8) for split in splits}
+    labels = np.arange(30) % num_classes if labels is None else labels
     tfds.dataset_builders.store_as_tfds_dataset(
-        name="mnist",
-        version="3.0.1",
-        data_dir=tmp_path,
-        file_format="tfrecord",
+        name=name,
+        version=version,
+        data_dir=data_dir,
+        file_format=file_format,
         disable_shuffling=True,
         features=tfds.features.FeaturesDict(
             {
-                "image": tfds.features.Image(shape=(28, 28, 1)),
-                "label": tfds.features.ClassLabel(num_classes=10),
+                "image": tfds.features.Image(shape=shape),
+                "label": tfds.features.ClassLabel(num_classes=num_classes),
             }
         ),
         split_datasets={
             split: tf.data.Dataset.from_tensor_slices({"image": images[split], "label": labels})
-            for split in images
+            for split in splits
         },
     )
-    info, loaded = load("mnist", data_dir=str(tmp_path))
-    assert (info.num_train, info.num_test) == (30, 30)
+    return images, labels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "version", "shape", "num_classes", "splits", "file_format", "flip"),
+    [
+        ("mnist", "3.0.1", (28, 28, 1), 10, ("train", "test"), "tfrecord", False),
+        ("fashion_mnist", "3.0.1", (28, 28, 1), 10, ("train", "test"), "array_record", True),
+        (
+            "svhn_cropped",
+            "3.1.0",
+            (32, 32, 3),
+            10,
+            ("train", "test", "extra"),
+            "array_record",
+            False,
+        ),
+        ("cifar100", "3.0.2", (32, 32, 3), 100, ("train", "test"), "array_record", True),
+        ("of_your_own", "1.0.0", (9, 7, 3), 4, ("train", "validation"), "array_record", False),
+    ],
+)
+def test_a_prepared_copy_is_read_by_its_name_alone(
+    name, version, shape, num_classes, splits, file_format, flip, cache, tmp_path
+):
+    """Also in tfrecord, the format in which tfds prepares by default and older copies are."""
+    images, labels = store(name, version, shape, num_classes, splits, tmp_path, file_format)
+    info, loaded = load(name, data_dir=str(tmp_path))
+    assert (info.num_train, info.num_test, info.num_classes) == (30, 30, num_classes)
+    assert (info.image_shape, info.flip) == (shape, flip)
     np.testing.assert_array_equal(loaded.train_images, images["train"])
-    np.testing.assert_array_equal(loaded.test_images, images["test"])
+    np.testing.assert_array_equal(loaded.test_images, images[splits[1]])
     np.testing.assert_array_equal(loaded.train_labels, labels)
+
+
+@pytest.mark.slow
+def test_a_label_out_of_range_and_missing_splits_are_refused(cache, tmp_path):
+    shape, labels = (8, 8, 1), np.arange(30) % 3
+    labels[7] = -1  # what tfds writes where a label is not known
+    store("unlabelled", "1.0.0", shape, 3, ("train", "test"), tmp_path, "array_record", labels)
+    with pytest.raises(UserError, match=r"'unlabelled' has labels from -1 to 2; .* from 0 to 2"):
+        load("unlabelled", data_dir=str(tmp_path))
+    store("untested", "1.0.0", shape, 3, ("train", "extra"), tmp_path, "array_record")
+    with pytest.raises(UserError, match=r"'untested' has the splits .*; it must have train and"):
+        load("untested", data_dir=str(tmp_path))

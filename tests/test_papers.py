@@ -149,7 +149,7 @@ def learnable(name, examples):
 def losses_of_a_few_steps(config):
     """Twelve steps of the real training step on one batch of 32, at an eighth of the width."""
     config.model.width_multiplier = 1 / 8
-    config.model.dropout_rate = 0.1
+    config.model.dropout_rate = 0.0
     experiment = build.build(config)
     schedule = make_schedule(config.schedule, Run(steps_per_epoch=12, num_steps=12))
     experiment = experiment._replace(
@@ -192,7 +192,8 @@ def test_every_pair_of_nakamura2021_learns(described, pair):
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", NAVEEN_PAIRS, ids=",".join)
 def test_every_pair_of_naveen2024_learns(described, pair):
-    config = constant(naveen2024.get_config(",".join([*pair, "none"])), 0.003)
+    rate = {"1": 0.1, "2": 0.003}[pair[0]]  # of sgd and of adam
+    config = constant(naveen2024.get_config(",".join([*pair, "none"])), rate)
     config.model.attention.width = 32
     config.model.attention.mlp_width = 64
     losses = losses_of_a_few_steps(config)

@@ -118,3 +118,82 @@ def test_augmentation_draws_new_numbers_every_step_from_the_runs_key(batch):
             state, _ = train(state, batch)
     assert seen[:2] == seen[2:4]
     assert len(set(seen)) == 4
+
+
+class Noisy(nn.Module):
+    """Features that only dropout changes, so that its random numbers can be seen."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.Dropout(0.5, deterministic=not train)(images.reshape(images.shape[0], -1))
+        return nn.Dense(3, use_bias=False, name="w")(x)
+
+
+def test_dropout_draws_new_numbers_every_step_from_the_runs_key_and_none_in_evaluation(batch):
+    optimizer = optax.sgd(0.0)
+    train = partial(
+        step.train_step,
+        model=Noisy(),
+        optimizer=optimizer,
+        loss=LOSS,
+        augment=no_augmentation,
+        normalize=halve,
+    )
+    losses = []
+    for seed in (0, 0, 1):
+        state = step.init_state(
+            jax.random.key(seed), model=Noisy(), optimizer=optimizer, image_shape=(2, 2, 1)
+        )
+        same_weights = step.init_state(
+            jax.random.key(9), model=Noisy(), optimizer=optimizer, image_shape=(2, 2, 1)
+        ).params
+        state = state.replace(params=same_weights)
+        for _ in range(2):
+            state, metrics = train(state, batch)
+            losses.append(float(metrics.compute()["loss"]))
+    assert losses[:2] == losses[2:4]
+    assert len(set(losses)) == 4
+    evaluate = partial(step.eval_step, model=Noisy(), loss=LOSS, normalize=halve)
+    masked = {**batch, "mask": jnp.ones(6, bool)}
+    weights = np.asarray(state.params["w"]["kernel"], np.float64)
+    probabilities = softmax(np.asarray(batch["image"], np.float64).reshape(6, -1) / 2 @ weights)
+    expected = -np.log(probabilities[np.arange(6), np.asarray(batch["label"])]).mean()
+    np.testing.assert_allclose(evaluate(state, masked).compute()["loss"], expected, rtol=1e-6)
+
+
+class TwoHeads(nn.Module):
+    """A linear classifier with an auxiliary one beside it while it trains."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = images.reshape(images.shape[0], -1)
+        if train or self.is_initializing():
+            self.sow("auxiliary_logits", "4a", nn.Dense(3, use_bias=False, name="a")(x))
+        return nn.Dense(3, use_bias=False, name="w")(x)
+
+
+def test_auxiliary_heads_learn_from_three_tenths_of_their_loss_and_are_not_reported(batch):
+    optimizer = optax.sgd(1.0)
+    state = step.init_state(
+        jax.random.key(0), model=TwoHeads(), optimizer=optimizer, image_shape=(2, 2, 1)
+    )
+    before = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
+    state, metrics = step.train_step(
+        state,
+        batch,
+        model=TwoHeads(),
+        optimizer=optimizer,
+        loss=LOSS,
+        augment=no_augmentation,
+        normalize=halve,
+    )
+    pixels = np.asarray(batch["image"], np.float64).reshape(6, -1) / 2
+    labels = np.asarray(batch["label"])
+    for name, weight in (("w", 1.0), ("a", 0.3)):
+        probabilities = softmax(pixels @ before[name]["kernel"])
+        gradient = weight * pixels.T @ (probabilities - np.eye(3)[labels]) / 6
+        expected = before[name]["kernel"] - gradient
+        np.testing.assert_allclose(state.params[name]["kernel"], expected, rtol=1e-5, atol=1e-6)
+    probabilities = softmax(pixels @ before["w"]["kernel"])
+    loss = -np.log(probabilities[np.arange(6), labels]).mean()
+    np.testing.assert_allclose(metrics.compute()["loss"], loss, rtol=1e-6)

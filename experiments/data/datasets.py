@@ -181,8 +181,8 @@ def _prepared(name: str, data_dir: str | None, builder: Any) -> Any:
         pass  # an answer, whichever, shows that the host can be reached
     except OSError as error:
         raise UserError(
-            f"{missing} and {NETWORK_URL} cannot be reached ({getattr(error, 'reason', error)}); set "
-            "TFDS_DATA_DIR or --config.data.data_dir to a prepared copy, or use "
+            f"{missing} and {NETWORK_URL} cannot be reached ({getattr(error, 'reason', error)}); "
+            "set TFDS_DATA_DIR or --config.data.data_dir to a prepared copy, or use "
             "--config.data.name=digits, which needs no network"
         ) from error
     try:
