@@ -22,6 +22,8 @@ def get_config() -> ConfigDict:
         str
     )  # of tfds; None: TFDS_DATA_DIR or its default
     config.data.image_size = config_dict.placeholder(int)  # pixels; None: the data set's own
+    # Held out from the training split, to be evaluated in place of the test split
+    config.data.validation_examples = 0
     # Steps applied to the whole set, in this order: contrast_stretching (first),
     # global_contrast_normalization, pixel_mean, standardize, zca (last)
     config.data.preprocess = ("standardize",)

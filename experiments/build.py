@@ -49,6 +49,13 @@ def build(config: ConfigDict) -> Experiment:
     )
     preprocess.check(config.data.preprocess)
     preprocess.check_size(config.data.preprocess, dataset.image_shape)
+    if config.data.validation_examples:
+        if config.data.validation_examples >= dataset.num_train:
+            raise UserError(
+                f"data.validation_examples={config.data.validation_examples} leaves nothing to "
+                f"train on: {dataset.name} has {dataset.num_train} training images"
+            )
+        dataset = datasets.hold_out(dataset, config.data.validation_examples)
     _check_against_dataset(config, dataset)
     steps_per_epoch = dataset.num_train // config.batch_size
     num_steps = round(config.epochs * steps_per_epoch)

@@ -11,7 +11,7 @@ from etils import epath
 from experiments.errors import UserError
 from experiments.step import TrainState
 
-History = list[dict[str, float]]
+History = list[dict[str, Any]]
 
 
 def open_manager(workdir: epath.Path, *, max_to_keep: int) -> ocp.CheckpointManager:
@@ -28,16 +28,17 @@ def open_manager(workdir: epath.Path, *, max_to_keep: int) -> ocp.CheckpointMana
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, history: History) -> None:
+def save(manager: ocp.CheckpointManager, step: int, state: TrainState, history: History) -> None:
     """Saves a state under its step; returns as soon as it has been copied off the device.
 
     Args:
       manager: what `open_manager` returned.
-      state: the state, which may be donated afterwards.
+      step: updates made so far.
+      state: the state, of a run or of many trials, which may be donated afterwards.
       history: the run's epochs so far, JSON-able.
     """
     manager.save(
-        int(state.step),
+        step,
         args=ocp.args.Composite(
             state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave({"history": history})
         ),

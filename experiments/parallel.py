@@ -1,6 +1,6 @@
 """How steps run: many of them in one compiled program on one device, the data set on it too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import jax
@@ -32,6 +32,16 @@ def to_device(dataset: Dataset) -> tuple[Split, Split]:
         Split(jax.device_put(dataset.train_images), jax.device_put(dataset.train_labels)),
         Split(jax.device_put(dataset.test_images), jax.device_put(dataset.test_labels)),
     )
+
+
+def pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """First step and end of each piece of so many steps; the last one is what is left.
+
+    >>> list(pieces(0, 5, 2))
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    for first in range(start, stop, size):
+        yield first, min(first + size, stop)
 
 
 def compile_training(train_steps: TrainSteps) -> TrainSteps:

@@ -41,6 +41,7 @@ CONFIG = {
     "batch_size": AT_LEAST_ONE,
     "eval_batch_size": AT_LEAST_ONE,
     "log_every_steps": AT_LEAST_ONE,
+    "data.validation_examples": NOT_NEGATIVE,
     "data.image_size": AT_LEAST_ONE,
     "data.crop_padding": NOT_NEGATIVE,
     "data.zca_epsilon": POSITIVE,

@@ -51,7 +51,7 @@ def claim(workdir: epath.Path, config: ConfigDict) -> None:
     different = [
         f"{name}={there.get(name)!r}, not {here.get(name)!r}"
         for name in sorted(here.keys() | there.keys())
-        if here.get(name) != there.get(name) and name != "data.data_dir"
+        if here.get(name) != there.get(name) and not name.endswith("data.data_dir")
     ]
     if different:
         raise UserError(
@@ -68,7 +68,7 @@ def finished(workdir: epath.Path) -> dict[str, Any] | None:
 
 def write_summary(workdir: epath.Path, summary: dict[str, Any]) -> None:
     """Writes `summary.json`, which says that the run is finished, whole or not at all."""
-    _write_whole(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_whole(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
 def environment() -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Telemetry:
         from clu import metric_writers
 
         self._metrics_file = workdir / "metrics.jsonl"
-        _write_whole(self._metrics_file, "".join(json.dumps(line) + "\n" for line in history))
+        write_whole(self._metrics_file, "".join(json.dumps(line) + "\n" for line in history))
         self._log = metric_writers.LoggingWriter()
         self._tensorboard = metric_writers.SummaryWriter(os.fspath(workdir))
         self._bar = tqdm(
@@ -140,8 +140,13 @@ class Telemetry:
             self._log.write_scalars(step, scalars)
 
 
-def _write_whole(file: epath.Path, text: str) -> None:
-    """Writes a file so that whoever looks at it sees the old text or the new, never a part."""
+def write_whole(file: epath.Path, text: str) -> None:
+    """Writes a file so that whoever looks at it sees the old text or the new, never a part.
+
+    Args:
+      file: the file; its directory is there.
+      text: the whole content.
+    """
     partial_file = file.with_name(file.name + ".part")
     partial_file.write_text(text)
     partial_file.replace(file)

@@ -83,14 +83,14 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
         with telemetry.Telemetry(
             workdir, num_steps=experiment.num_steps, step=first_step, history=history
         ) as reports:
-            epochs = _pieces(first_step, experiment.num_steps, experiment.steps_per_epoch)
+            epochs = parallel.pieces(first_step, experiment.num_steps, experiment.steps_per_epoch)
             for start, stop in epochs:
                 started = time.monotonic()
                 state, train_metrics = _train_epoch(
                     train_steps,
                     state,
                     train_split,
-                    _pieces(start, stop, config.log_every_steps),
+                    parallel.pieces(start, stop, config.log_every_steps),
                     learning_rates,
                     reports,
                     stop_if_pressed,
@@ -108,16 +108,10 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
                 reports.epoch(record)
                 epoch = -(-stop // experiment.steps_per_epoch)
                 if stop == experiment.num_steps or epoch % config.checkpoint.every_epochs == 0:
-                    checkpoint.save(manager, state, history)
+                    checkpoint.save(manager, stop, state, history)
     summary = _summary(config, experiment, state, history)
     telemetry.write_summary(workdir, summary)
     return summary
-
-
-def _pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
-    """First step and end of each piece of so many steps; the last one is what is left."""
-    for first in range(start, stop, size):
-        yield first, min(first + size, stop)
 
 
 def _train_epoch(

@@ -92,6 +92,8 @@ BAD = [
         "'contrast_stretching' .* must be the first",
     ),
     ("data.preprocess", ("zca", "standardize"), "'standardize' would undo the whitening"),
+    ("data.validation_examples", -1, "validation_examples=-1 .* at least 0"),
+    ("data.validation_examples", 1437, "leaves nothing to train on: digits has 1437 training"),
     ("data.zca_epsilon", 0.0, "zca_epsilon=0.0 .* above 0"),
     ("model.name", "resnet19", "model.name='resnet19'; .*resnet18, resnet34, resnet50"),
     ("model.variant", "cifr", "model.variant='cifr'; choose one of cifar, imagenet"),

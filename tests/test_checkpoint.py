@@ -45,7 +45,7 @@ def raw(state):
 def test_the_newest_state_and_its_history_come_back_to_the_bit(tmp_path):
     with checkpoint.open_manager(epath.Path(tmp_path), max_to_keep=2) as manager:
         for number in (1, 2, 3):
-            checkpoint.save(manager, state_at(number, seed=number), history_up_to(number))
+            checkpoint.save(manager, number, state_at(number, seed=number), history_up_to(number))
     with checkpoint.open_manager(epath.Path(tmp_path), max_to_keep=2) as manager:
         state, history = checkpoint.restore_latest(manager, shapes())
     assert history == history_up_to(3)
@@ -68,7 +68,7 @@ def test_without_a_checkpoint_there_is_nothing_to_restore(tmp_path):
 
 def test_a_checkpoint_that_cannot_be_read_is_named_and_left_alone(tmp_path):
     with checkpoint.open_manager(epath.Path(tmp_path), max_to_keep=2) as manager:
-        checkpoint.save(manager, state_at(5), history_up_to(1))
+        checkpoint.save(manager, 5, state_at(5), history_up_to(1))
     files = [
         file for file in (tmp_path / "checkpoints" / "5" / "state").rglob("*") if file.is_file()
     ]

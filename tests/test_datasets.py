@@ -39,6 +39,26 @@ def test_digits_are_split_once_and_for_all_by_class():
         np.testing.assert_array_equal(ours, again)
 
 
+def test_validation_examples_are_held_out_of_the_training_split_alone_and_always_the_same():
+    info, digits = load("digits")
+    held = datasets.hold_out(info, 200)
+    assert (held.num_train, held.num_test) == (info.num_train - 200, 200)
+    parts = datasets.load(held)
+    assert (len(parts.train_labels), len(parts.test_labels)) == (held.num_train, held.num_test)
+    for ours, again in zip(parts, datasets.load(held), strict=True):
+        np.testing.assert_array_equal(ours, again)
+
+    def examples(images, labels):
+        pairs = zip(images, labels, strict=True)
+        return sorted(image.tobytes() + bytes([label]) for image, label in pairs)
+
+    whole = examples(digits.train_images, digits.train_labels)
+    kept, held_out = examples(*parts[:2]), examples(*parts[2:])
+    assert sorted(kept + held_out) == whole
+    assert len(set(np.bincount(parts.test_labels))) > 1  # drawn, not the first ones of each class
+    assert datasets.key(held) != datasets.key(info)
+
+
 def test_images_are_resized_to_the_side_asked_for():
     info, digits = load("digits", image_size=16)
     _, small = load("digits")

@@ -41,6 +41,7 @@ class DatasetInfo(NamedTuple):
     num_classes: int
     flip: bool
     builder: Any  # a tfds builder; None for digits
+    num_validation: int = 0  # examples held out from the training split, in place of the test split
 
 
 class Dataset(NamedTuple):
@@ -100,6 +101,12 @@ def load(info: DatasetInfo) -> Dataset:
         (train_images, train_labels), (test_images, test_labels) = (
             _decoded(info.builder, split) for split in _splits(info.name, info.builder)
         )
+    if info.num_validation:
+        # Another order than the data set's own, in which classes may follow one another.
+        order = np.random.default_rng(0).permutation(len(train_labels))
+        held_out, kept = np.split(order, [info.num_validation])
+        test_images, test_labels = train_images[held_out], train_labels[held_out]
+        train_images, train_labels = train_images[kept], train_labels[kept]
     for labels in (train_labels, test_labels):
         if labels.min() < 0 or labels.max() >= info.num_classes:
             raise UserError(
@@ -114,10 +121,27 @@ def load(info: DatasetInfo) -> Dataset:
     )
 
 
+def hold_out(info: DatasetInfo, num_validation: int) -> DatasetInfo:
+    """The data set with validation examples in place of its test split.
+
+    Args:
+      info: what `describe` returned.
+      num_validation: examples to hold out from the training split, always the same ones.
+
+    Returns:
+      The data set whose training split is what is left, and whose test split is what was held out.
+    """
+    return info._replace(
+        num_train=info.num_train - num_validation,
+        num_test=num_validation,
+        num_validation=num_validation,
+    )
+
+
 def key(info: DatasetInfo) -> str:
     """Names everything that the images of a data set depend on, to cache what is made of them."""
     source = "digits" if info.builder is None else _key(info.builder)
-    return f"{source}-{'x'.join(map(str, info.image_shape))}"
+    return f"{source}-{'x'.join(map(str, info.image_shape))}-{info.num_validation}"
 
 
 def _builder(name: str, data_dir: str | None) -> Any:

@@ -1,0 +1,25 @@
+"""Nineteen methods on MNIST, five seeds each: --config=configs/sweeps/mnist.py:MODEL[,EPOCHS].
+
+    python -m experiments.sweep --config=configs/sweeps/mnist.py:nn2
+
+The models are those of nakamura2021's table 2: nn2, nn3, lenet4 and vgg9. Its runs are of 100
+epochs; these are of 10, so that they can be made on a CPU.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import nakamura2021
+from configs.sweeps import base, methods
+
+
+def get_config(model_and_epochs: str = "nn2") -> ConfigDict:
+    model, _, epochs = model_and_epochs.partition(",")
+    run = nakamura2021.get_config(f"mnist,{model},sig+")
+    run.epochs = float(epochs or 10)
+    run.log_every_steps = 234
+    config = base.make(run)
+    config.settings = (
+        *methods.nakamura2021(adaptive_rate=0.001),
+        *methods.log_annealing_and_its_rivals(run),
+    )
+    return config
