@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
@@ -168,9 +169,7 @@ def test_bfloat16_compute_keeps_float32_parameters(batch_norm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["VGG16", "VGG19"])
-def test_logits_equal_those_of_keras(name, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    keras = pytest.importorskip("keras")
+def test_logits_equal_those_of_keras(name):
     theirs = getattr(keras.applications, name)(weights=None, classifier_activation=None)
     rng = np.random.default_rng(0)
     params = {"backbone": {}, "head": {}}
