@@ -23,7 +23,7 @@ What the paper leaves unsaid, and what we took for it:
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, cells
 
 SHALLOW = ("nn2", "nn3", "lenet4", "vgg9")
 DEEP = ("vgg19", "resnet18", "resnet50", "densenet100", "googlenet")
@@ -41,7 +41,7 @@ METHODS = (*CONSTANT, "exp", "str", "sig", *ADAPTIVE, "rep", "trap", "str+", "si
 
 
 def get_config(cell: str = "mnist,nn2,sig+") -> ConfigDict:
-    dataset, model, method = _parse(cell)
+    dataset, model, method = cells.parse(cell, ("data set", "model", "method"), MODELS, METHODS)
     config = base.get_config()
     config.epochs = 100.0
     config.batch_size = 128
@@ -66,18 +66,3 @@ def get_config(cell: str = "mnist,nn2,sig+") -> ConfigDict:
         config.schedule.warmup_init_value = 0.01
     config.schedule.cooldown_fraction = 0.1
     return config
-
-
-def _parse(cell: str) -> tuple[str, str, str]:
-    parts = cell.split(",")
-    if len(parts) != 3:
-        raise ValueError(f"{cell!r} is not DATASET,MODEL,METHOD")
-    dataset, model, method = parts
-    for name, value, choices in (
-        ("data set", dataset, tuple(MODELS)),
-        ("model", model, MODELS.get(dataset, ())),
-        ("method", method, METHODS),
-    ):
-        if value not in choices:
-            raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
-    return dataset, model, method

@@ -32,7 +32,7 @@ What the paper leaves unsaid, and what we took for it:
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, cells
 
 BACKBONES = {
     "1": ("resnet34",),
@@ -47,7 +47,9 @@ SCHEDULES = {
 
 
 def get_config(cell: str = "1,resnet34,log") -> ConfigDict:
-    experiment, backbone, schedule = _parse(cell)
+    experiment, backbone, schedule = cells.parse(
+        cell, ("experiment", "backbone", "schedule"), BACKBONES, SCHEDULES
+    )
     config = base.get_config()
     config.data.preprocess = (
         "contrast_stretching",
@@ -65,21 +67,6 @@ def get_config(cell: str = "1,resnet34,log") -> ConfigDict:
     if schedule in ("step", "none"):
         config.schedule.warmup_epochs = 0.0
     return config
-
-
-def _parse(cell: str) -> tuple[str, str, str]:
-    parts = cell.split(",")
-    if len(parts) != 3:
-        raise ValueError(f"{cell!r} is not EXPERIMENT,BACKBONE,SCHEDULE")
-    experiment, backbone, schedule = parts
-    for name, value, choices in (
-        ("experiment", experiment, tuple(BACKBONES)),
-        ("backbone", backbone, BACKBONES.get(experiment, ())),
-        ("schedule", schedule, tuple(SCHEDULES)),
-    ):
-        if value not in choices:
-            raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
-    return experiment, backbone, schedule
 
 
 def _experiment1(config: ConfigDict) -> None:

@@ -15,7 +15,11 @@ from configs import base, quickstart
 from experiments import build, ranges
 from experiments.errors import UserError
 
-CONFIGS = sorted(file.stem for file in (Path(__file__).parents[1] / "configs").glob("*.py"))
+CONFIGS = sorted(
+    file.stem
+    for file in (Path(__file__).parents[1] / "configs").glob("*.py")
+    if "def get_config" in file.read_text()
+)
 
 
 def digits_config():

@@ -113,11 +113,11 @@ def test_every_cell_of_naveen2024_builds(described, cell):
 @pytest.mark.parametrize(
     ("get_config", "cell", "message"),
     [
-        (naveen2024.get_config, "1", "'1' is not EXPERIMENT,BACKBONE,SCHEDULE"),
+        (naveen2024.get_config, "1", "'1' is not experiment,backbone,schedule"),
         (naveen2024.get_config, "3,resnet50,log", "unknown experiment '3'; choose one of 1, 2"),
         (naveen2024.get_config, "1,vgg16,log", "unknown backbone 'vgg16'; choose one of resnet34"),
         (naveen2024.get_config, "2,vgg16,exp", "unknown schedule 'exp'; choose one of log, cosine"),
-        (nakamura2021.get_config, "mnist", "'mnist' is not DATASET,MODEL,METHOD"),
+        (nakamura2021.get_config, "mnist", "'mnist' is not data set,model,method"),
         (nakamura2021.get_config, "digits,nn2,exp", "unknown data set 'digits'; choose .* mnist"),
         (nakamura2021.get_config, "mnist,vgg19,exp", "unknown model 'vgg19'; choose one of nn2"),
         (nakamura2021.get_config, "mnist,nn2,cos", r"unknown method 'cos'; choose one of 0\.1"),
