@@ -55,7 +55,8 @@ def test_validation_examples_are_held_out_of_the_training_split_alone_and_always
     whole = examples(digits.train_images, digits.train_labels)
     kept, held_out = examples(*parts[:2]), examples(*parts[2:])
     assert sorted(kept + held_out) == whole
-    assert len(set(np.bincount(parts.test_labels))) > 1  # drawn, not the first ones of each class
+    first = examples(digits.train_images[:200], digits.train_labels[:200])
+    assert len(set(held_out) & set(first)) < 100  # drawn, for a data set may come class by class
     assert datasets.key(held) != datasets.key(info)
 
 
