@@ -42,6 +42,11 @@ def build(config: ConfigDict) -> Experiment:
     Raises:
       UserError: a field, or a combination of fields, cannot be used.
     """
+    if "schedule" not in config:
+        raise UserError(
+            "the config has no section schedule: it is none of a run; configs/base.py has all "
+            "fields of one, and configs/sweeps/ are for experiments.sweep"
+        )
     _check_ranges(config)
     _check_choices(config)
     dataset = datasets.describe(

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from experiments import build, ranges
 from experiments.errors import UserError
 
-PHASES = ("tune", "final")
+RANGES = {"block_size": ranges.AT_LEAST_ONE, "checkpoint_every_epochs": ranges.AT_LEAST_ONE}
 
 
 class Trial(NamedTuple):
@@ -41,6 +41,9 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: the matrix is empty, or something in it is there twice, unknown or not a number.
     """
+    if "settings" not in config:
+        raise UserError("the config has no settings: it is none of a sweep; see configs/sweeps/")
+    ranges.check(config, RANGES)
     names = [setting.get("name") for setting in config.settings]
     for what, values in (("settings", names), ("seeds", config.seeds)):
         if not values:
@@ -51,6 +54,9 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"the setting {setting} has no name")
         for path in setting.keys() - {"name"}:
             _known(config.base, path, f"setting {setting['name']!r}")
+    for axis in config.grid:
+        if set(axis) != {"field", "values"}:
+            raise UserError(f"the grid has {axis}; each of it has a field and values")
     _refuse_twice("grid", [axis["field"] for axis in config.grid])
     for axis in config.grid:
         path, values = axis["field"], axis["values"]
@@ -167,7 +173,7 @@ def _trial(
 ) -> Trial:
     # A deep copy keeps the references of one field to another, which are resolved once all are set.
     config = copy.deepcopy(base)
-    config.seed = seed
+    _set(config, "seed", seed, f"setting {setting['name']!r}")
     values = {path: value for path, value in setting.items() if path != "name"}
     for path, value in {**values, **point}.items():
         _set(config, path, value, f"setting {setting['name']!r}")

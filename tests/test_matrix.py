@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.sweeps import digits
-from experiments import matrix, trials
+from experiments import build, matrix, trials
 from experiments.errors import UserError
 
 SWEEPS = Path(__file__).parents[1] / "configs" / "sweeps"
@@ -76,6 +76,10 @@ def test_trials_share_a_program_unless_more_than_schedule_seed_and_decay_differ(
 
 
 BAD = [
+    ("block_size", 0, "block_size=0 .* at least 1"),
+    ("checkpoint_every_epochs", 0, "checkpoint_every_epochs=0 .* at least 1"),
+    ("tune.seeds", ("a",), "'constant': seed='a' has the wrong type"),
+    ("grid", ({"field": "schedule.init_value"},), "each of it has a field and values"),
     ("settings", (), "no settings"),
     ("settings", ({"schedule.name": "sig"},), "has no name"),
     ("settings", (*setting(), *setting()), "settings have 'a' twice"),
@@ -135,6 +139,13 @@ def test_what_cannot_be_swept_is_named_in_one_sentence(path, value, message):
     with pytest.raises(UserError, match=message) as error:
         check_and_build()
     assert "\n" not in str(error.value)
+
+
+def test_a_config_of_a_run_is_no_sweep_and_that_of_a_sweep_no_run():
+    with pytest.raises(UserError, match="the config has no settings: it is none of a sweep"):
+        matrix.check(digits.get_config().base)
+    with pytest.raises(UserError, match="the config has no section schedule: it is none of a run"):
+        build.build(digits.get_config())
 
 
 def test_each_setting_gets_the_point_with_the_best_mean_and_no_diverged_trial():
