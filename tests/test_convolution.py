@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
@@ -53,13 +53,16 @@ def cases(draw):
         st.sampled_from(["SAME", "VALID"])
         | st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2)
     )
-    # Both sides of the number of channels from which matrix products are used.
-    channels = draw(st.sampled_from([(1, 3), (3, 32), (32, 33)]))
+    # All sides of the numbers of channels from which matrix products are used.
+    channels = draw(st.sampled_from([(1, 3), (3, 32), (5, 6), (20, 21)]))
     return size, window, strides, pads, channels
 
 
 @given(cases())
-@settings(max_examples=12, deadline=None, derandomize=True)
+# LeNet's: large kernels without padding, on one channel and on several.
+@example(((8, 9), (5, 5), (1, 1), "VALID", (1, 3)))
+@example(((9, 7), (5, 4), (1, 1), ((0, 1), (1, 0)), (5, 20)))
+@settings(max_examples=16, deadline=None, derandomize=True)
 def test_gradients_equal_the_native_ones_in_float64(case):
     size, window, strides, pads, (inputs, outputs) = case
     with jax.enable_x64(True):

@@ -3,7 +3,7 @@
     python -m experiments.sweep --config=configs/sweeps/log_search.py
 
 'Finding the best parameters for the scheduler' is what naveen2024 leaves to the future. Three
-forms of the formula (eq. 4 with its own base, with base 2, and normalised) are each tried at 72
+forms of the formula (eq. 4 with its own base, with base 2, and normalised) are each tried at 216
 points: peak, first_step, length and growth of the cycles, and how their peaks decay. Five epochs a
 run, one tuning seed, 5,000 validation examples; the best point of each form is trained with five
 fresh seeds.
@@ -32,11 +32,11 @@ def get_config() -> ConfigDict:
         {"name": "log (normalised)", "schedule.variant": "normalised"},
     )
     config.grid = (
-        {"field": "schedule.init_value", "values": (0.05, 0.2)},
+        {"field": "schedule.init_value", "values": (0.02, 0.05, 0.2)},
         {"field": "schedule.first_step", "values": (1.0, 10.0, 100.0)},
-        {"field": "schedule.restart_interval_epochs", "values": (1.0, 2.5, 5.0)},
+        {"field": "schedule.restart_interval_epochs", "values": (0.5, 1.0, 2.5, 5.0)},
         {"field": "schedule.restart_multiplier", "values": (1.0, 2.0)},
-        {"field": "schedule.restart_decay", "values": (1.0, 0.5)},
+        {"field": "schedule.restart_decay", "values": (1.0, 0.5, 0.25)},
     )
     config.tune.seeds = (100,)
     config.tune.validation_examples = 5000

@@ -3,9 +3,10 @@
 XLA's CPU compiler brings the convolutions of a program's outermost computation into the form that
 its fast kernel takes, but not those inside a loop: there a 3x3 weight gradient takes a hundred
 times as long, and training runs many steps in one loop. Here both gradients are written in that
-form to begin with. Other platforms keep their own.
+form to begin with, or as matrix products where these are faster. Other platforms keep their own.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +18,11 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 
-# From this many channels on, one matrix product for each tap of the kernel is faster than a
-# convolution over the batch (measured on two x86-64 cores with images of 32x32 to 4x4).
-MIN_CHANNELS_FOR_MATMUL = 32
+# Measured on x86-64 with images of 32x32 to 4x4: from this many channels on, one matrix product for
+# each tap of the kernel is faster than a convolution over the batch (with 16 it is slower),
+MIN_CHANNELS_FOR_MATMUL = 20
+# and up to this many channels of images, one product for all taps together (28x28x1, 32x32x3).
+MAX_IMAGE_CHANNELS = 3
 
 
 def conv_general_dilated(
@@ -100,14 +103,23 @@ def _backward(
         return pull_back(g)
 
     def canonical(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if min(kernel.shape[2:]) < MIN_CHANNELS_FOR_MATMUL:
-            kernel_gradient = _kernel_gradient_by_convolution
-        else:
-            kernel_gradient = _kernel_gradient_by_matmul
         return (
-            _image_gradient(x, kernel, g, strides, pads, precision),
+            image_gradient(x, kernel, g, strides, pads, precision),
             kernel_gradient(x, kernel, g, strides, pads, precision),
         )
+
+    if strides == (1, 1) and inputs[1].shape[2] <= MAX_IMAGE_CHANNELS:
+        kernel_gradient = _kernel_gradient_by_one_matmul
+    elif min(inputs[1].shape[2:]) < MIN_CHANNELS_FOR_MATMUL:
+        kernel_gradient = _kernel_gradient_by_convolution
+    else:
+        kernel_gradient = _kernel_gradient_by_matmul
+    # A convolution makes every pixel of the image's gradient out of all taps, of which most lie
+    # outside of a gradient that is much smaller than the image: a 5x5 kernel without padding.
+    if strides == (1, 1) and 2 * math.prod(gradient.shape[1:3]) < math.prod(inputs[0].shape[1:3]):
+        image_gradient = _image_gradient_by_matmul
+    else:
+        image_gradient = _image_gradient_by_convolution
 
     return lax.platform_dependent(*inputs, gradient, cpu=canonical, default=native)
 
@@ -115,7 +127,7 @@ def _backward(
 _conv.defvjp(_forward, _backward)
 
 
-def _image_gradient(
+def _image_gradient_by_convolution(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
 ) -> jax.Array:
     """The gradient spread out by the strides, convolved with the mirrored kernel."""
@@ -134,6 +146,41 @@ def _image_gradient(
         dimension_numbers=LAYOUT,
         precision=precision,
     )
+
+
+def _image_gradient_by_matmul(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
+) -> jax.Array:
+    """For each tap of the kernel, the gradient times it, added where the tap lay."""
+    zero = jnp.zeros((), x.dtype)
+    image_gradient = jnp.zeros_like(x)
+    for row in range(kernel.shape[0]):
+        for column in range(kernel.shape[1]):
+            product = jnp.matmul(g, kernel[row, column].T, precision=precision)
+            sides = [
+                (tap - before, size - (tap - before) - g_size, 0)
+                for tap, (before, _), size, g_size in zip(
+                    (row, column), pads, x.shape[1:3], g.shape[1:3], strict=True
+                )
+            ]
+            image_gradient += lax.pad(product, zero, ((0, 0, 0), *sides, (0, 0, 0)))
+    return image_gradient
+
+
+def _kernel_gradient_by_one_matmul(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
+) -> jax.Array:
+    """The pixels under every tap, taps and channels first, times the gradient."""
+    height, width, in_channels, out_channels = kernel.shape
+    padded = jnp.pad(x.transpose(3, 0, 1, 2), ((0, 0), (0, 0), *pads))
+    taps = [
+        padded[:, :, row : row + g.shape[1], column : column + g.shape[2]]
+        for row in range(height)
+        for column in range(width)
+    ]
+    pixels = jnp.stack(taps).reshape(height * width * in_channels, -1)
+    product = jnp.matmul(pixels, g.reshape(-1, out_channels), precision=precision)
+    return product.reshape(kernel.shape)
 
 
 def _kernel_gradient_by_convolution(

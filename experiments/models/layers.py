@@ -20,6 +20,26 @@ BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 VARIANTS = ("cifar", "imagenet")  # of every network: for images of about 32x32 or of 224x224
 
 
+def max_pool_2x2(x: jax.Array) -> jax.Array:
+    """The largest of every 2x2 pixels; a last odd row or column is left out.
+
+    The same as `flax.linen.max_pool(x, (2, 2), (2, 2))`, of which the gradient takes five times as
+    long on a CPU; equal largest pixels share the gradient here.
+
+    Args:
+      x: [batch, height, width, channels].
+
+    Returns:
+      [batch, height // 2, width // 2, channels].
+
+    >>> max_pool_2x2(jnp.arange(12.0).reshape(1, 2, 6, 1)).ravel().tolist()
+    [7.0, 9.0, 11.0]
+    """
+    batch, height, width, channels = x.shape
+    even = x[:, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+
+
 def scaled(channels: int, multiplier: float) -> int:
     """A published number of channels times a width multiplier, at least 1.
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.layers import BatchNorm, Conv, scaled
+from experiments.models.layers import BatchNorm, Conv, max_pool_2x2, scaled
 
 
 class VGG(nn.Module):
@@ -59,7 +59,7 @@ class VGG(nn.Module):
                         name=f"stage{stage}_norm{index}",
                     )(x)
                 x = nn.relu(x)
-            x = nn.max_pool(x, (2, 2), (2, 2))
+            x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)
         units = 4096 if self.variant == "imagenet" else 512
         for layer in (1, 2):
