@@ -95,6 +95,15 @@ def last_epochs(epochs: int) -> int:
     return max(1, round(LAST_EPOCHS * epochs))
 
 
+def model_name(name: str, width_multiplier: float) -> str:
+    """A network's name in tables: a narrower or wider one is another network.
+
+    >>> model_name("lenet4", 1.0), model_name("lenet4", 0.25)
+    ('lenet4', 'lenet4 (width 0.25)')
+    """
+    return name if width_multiplier == 1 else f"{name} (width {width_multiplier:g})"
+
+
 def _read_one(directory: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     kinds = {"sweep": directory / "trials.csv", "run": directory / "metrics.jsonl"}
     found = [kind for kind, file in kinds.items() if file.exists()]
@@ -128,13 +137,14 @@ def _read_run(directory: Path, *, num_steps: int, epochs: float) -> pd.DataFrame
     """The rows of a single run, which is named by its schedule."""
     config = _read_fields(
         directory / "config.json",
-        *("data.name", "model.name", "optimizer.name", "schedule.name", "seed"),
+        *("data.name", "model.name", "model.width_multiplier"),
+        *("optimizer.name", "schedule.name", "seed"),
     )
     optimizer = config["optimizer.name"]
     trial = {
         "phase": "final",
         "data": config["data.name"],
-        "model": config["model.name"],
+        "model": model_name(config["model.name"], config["model.width_multiplier"]),
         "setting": config["schedule.name"] + ("" if optimizer == "sgd" else f" ({optimizer})"),
         "seed": config["seed"],
     }

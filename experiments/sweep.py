@@ -222,6 +222,9 @@ def _run_block(
 
 def _rows(trial: Trial, index: int, history: checkpoint.History) -> Rows:
     """The rows of one trial of a block, an epoch each; what is not finite is None."""
+    from experiments import results
+
+    model = trial.config.model
     rows: Rows = []
     diverged = False
     for record in history:
@@ -236,7 +239,7 @@ def _rows(trial: Trial, index: int, history: checkpoint.History) -> Rows:
                 "setting": trial.setting,
                 "seed": trial.config.seed,
                 "data": trial.config.data.name,
-                "model": trial.config.model.name,
+                "model": results.model_name(model.name, model.width_multiplier),
                 **trial.values,
                 "epoch": record["epoch"],
                 "step": record["step"],

@@ -81,7 +81,10 @@ def write_run(directory, accuracies, *, schedule="sig+", optimizer="sgd", seed=0
     config = {
         "seed": seed,
         "data": {"name": fields.get("data", "mnist")},
-        "model": {"name": fields.get("model", "nn2")},
+        "model": {
+            "name": fields.get("model", "nn2"),
+            "width_multiplier": fields.get("width_multiplier", 1.0),
+        },
         "optimizer": {"name": optimizer},
         "schedule": {"name": schedule},
     }

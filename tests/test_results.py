@@ -84,6 +84,13 @@ def test_a_run_is_named_by_its_schedule_and_optimizer(tmp_path):
     assert list(sources.trials) == [1, 1]
 
 
+def test_a_narrower_network_is_another_model(tmp_path):
+    whole = write_run(tmp_path / "a", [0.5])
+    half = write_run(tmp_path / "b", [0.5], width_multiplier=0.5)
+    rows, _ = results.read([whole, half])
+    assert list(rows.model) == ["nn2", "nn2 (width 0.5)"]
+
+
 def test_a_run_with_a_loss_that_is_not_finite_diverged(tmp_path):
     directory = write_run(tmp_path / "a", [0.5, 0.6, 0.7])
     file = directory / "metrics.jsonl"

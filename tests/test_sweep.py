@@ -81,7 +81,7 @@ def test_every_trial_has_a_row_an_epoch(finished):
     assert len(trials) == 3 * 2 * 1 + 3 * 3
     assert len(rows) == 3 * len(trials)
     for row in rows:
-        assert (row["data"], row["model"]) == ("digits", "nn2")
+        assert (row["data"], row["model"]) == ("digits", "nn2 (width 0.02)")
     # 1,237 images while tuning, and then 1,437, are 4 and 5 steps an epoch.
     assert [r["step"] for r in rows[:3]] == ["4", "8", "12"]
     assert [(r["step"], r["epoch"]) for r in rows[-3:]] == [
