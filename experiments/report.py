@@ -23,6 +23,7 @@ trials. It holds for one data set and one model, and says nothing of others. A t
 parameters were not finite has diverged: it is counted, and in no mean. A cell of a single trial has
 no interval; "-" is a cell without a trial.
 """
+TUNING_ROWS = 10  # of each method; a search has hundreds, which only its CSV holds
 CAPTIONS = {
     "test_accuracy": "Test accuracy, cut to where the curves end; what ends below is named",
     "train_loss": "Train loss",
@@ -85,7 +86,14 @@ def make(
         name = re.sub(r"[^\w.+-]", "_", data)
         for kind, caption, table in _tables(data, trials[trials.data == data], baseline):
             files[f"{name}_{kind}.csv"] = table.to_csv(index=False).encode()
-            parts.append(f"{caption} ([CSV]({name}_{kind}.csv))\n\n{tables.markdown(table)}")
+            shown = table
+            if kind == "tuning":
+                shown = table[table["rank"].astype(int) <= TUNING_ROWS]
+            if len(shown) < len(table):
+                caption += (
+                    f" The {TUNING_ROWS} best of each method are shown, of {len(table)} rows."
+                )
+            parts.append(f"{caption} ([CSV]({name}_{kind}.csv))\n\n{tables.markdown(shown)}")
         for quantity, caption in CAPTIONS.items():
             picture = io.BytesIO()
             figures.draw(of_data, quantity).savefig(picture, format="png")

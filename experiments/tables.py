@@ -136,7 +136,8 @@ def tuning(trials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
       One row a model, method and value of the swept fields, with their columns, the mean of the
-      last tenth of epochs in `validation accuracy` as in `average`, and `chosen`, yes or -.
+      last tenth of epochs in `validation accuracy` as in `average`, `rank` among those of the same
+      model and method, of which 1 is the best, and `chosen`, yes or -.
     """
     fields = results.swept_fields(trials)
     final = trials[trials.phase == "final"].groupby(["model", "setting"])[fields].first()
@@ -145,7 +146,11 @@ def tuning(trials: pd.DataFrame) -> pd.DataFrame:
     for model in sorted(tuned.model.unique()):
         for method in in_order(tuned.setting[tuned.model == model]):
             cell = tuned[(tuned.model == model) & (tuned.setting == method)]
-            for _, tried in cell.groupby(["setting", *fields], dropna=False):
+            points = [tried for _, tried in cell.groupby(["setting", *fields], dropna=False)]
+            # A point of which one trial diverged is worse than any of which none did.
+            means = pd.Series([tried["last"].mean(skipna=False) for tried in points])
+            ranks = means.rank(ascending=False, method="first", na_option="bottom")
+            for tried, rank in zip(points, ranks, strict=True):
                 values = tried[fields].iloc[0]
                 cell_key = (model, method)
                 chosen = cell_key in final.index and values.equals(final.loc[cell_key])
@@ -155,6 +160,7 @@ def tuning(trials: pd.DataFrame) -> pd.DataFrame:
                         "method": method,
                         **{field: _number(values[field]) for field in fields},
                         "validation accuracy": average_cell(tried),
+                        "rank": f"{rank:.0f}",
                         "chosen": "yes" if chosen else EMPTY,
                     }
                 )

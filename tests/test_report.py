@@ -105,6 +105,24 @@ def test_the_order_of_directories_does_not_count(inputs, tmp_path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+def test_of_a_long_search_the_best_are_shown(tmp_path):
+    trials = [
+        trial([accuracy / 100] * 10, phase=phase, seed=seed, **{"schedule.init_value": rate})
+        for phase, seed, points in (
+            ("tune", 9, [(30 + number, 0.01 * number) for number in range(1, 13)]),
+            ("final", 0, [(50, 0.12)]),
+        )
+        for accuracy, rate in points
+    ]
+    report.write([write_sweep(tmp_path / "sweep", trials)], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "The 10 best of each method are shown, of 12 rows." in text
+    rows = pd.read_csv(tmp_path / "out" / "mnist_tuning.csv", dtype=str).to_numpy().tolist()
+    shown = [row for row in rows if f"| {' | '.join(row)} |\n" in text]
+    assert len(rows) == 12
+    assert shown == rows[2:]
+
+
 def test_data_sets_are_not_mixed(inputs, tmp_path):
     report.write(list(inputs.values()), tmp_path)
     digits = pd.read_csv(tmp_path / "digits_x_average.csv", dtype=str)

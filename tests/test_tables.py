@@ -135,11 +135,13 @@ def test_tuning_says_what_was_tried_and_chosen():
     ]
     final = trials_of({("nn2", "sig"): [0.4], ("nn2", "trap"): [0.3]}, **{"a.b": 0.1})
     table = tables.tuning(pd.concat([*tried, final]))
-    assert list(table.columns) == ["model", "method", "a.b", "validation accuracy", "chosen"]
+    assert list(table.columns) == [
+        *("model", "method", "a.b", "validation accuracy", "rank", "chosen")
+    ]
     assert table.values.tolist() == [
-        ["nn2", "sig", "0.01", "70.00 (1 trial), 1 of 2 diverged", "-"],
-        ["nn2", "sig", "0.1", f"85.00 ± {T1 * 5:.2f}", "yes"],
-        ["nn2", "sig", "0.5", "diverged (2 of 2)", "-"],
+        ["nn2", "sig", "0.01", "70.00 (1 trial), 1 of 2 diverged", "2", "-"],
+        ["nn2", "sig", "0.1", f"85.00 ± {T1 * 5:.2f}", "1", "yes"],
+        ["nn2", "sig", "0.5", "diverged (2 of 2)", "3", "-"],
     ]
 
 
