@@ -102,12 +102,6 @@ def _backward(
         )
         return pull_back(g)
 
-    def canonical(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return (
-            image_gradient(x, kernel, g, strides, pads, precision),
-            kernel_gradient(x, kernel, g, strides, pads, precision),
-        )
-
     if strides == (1, 1) and inputs[1].shape[2] <= MAX_IMAGE_CHANNELS:
         kernel_gradient = _kernel_gradient_by_one_matmul
     elif min(inputs[1].shape[2:]) < MIN_CHANNELS_FOR_MATMUL:
@@ -120,6 +114,12 @@ def _backward(
         image_gradient = _image_gradient_by_matmul
     else:
         image_gradient = _image_gradient_by_convolution
+
+    def canonical(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return (
+            image_gradient(x, kernel, g, strides, pads, precision),
+            kernel_gradient(x, kernel, g, strides, pads, precision),
+        )
 
     return lax.platform_dependent(*inputs, gradient, cpu=canonical, default=native)
 
