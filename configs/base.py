@@ -86,6 +86,17 @@ def get_config() -> ConfigDict:
     config.loss.name = "softmax_cross_entropy"  # or sigmoid_categorical_cross_entropy
     config.loss.label_smoothing = 0.0  # of the training loss; the test loss is without
 
+    # naveen2024, eq. (5), and the remedy its text names: weights saved before, another schedule
+    config.guard = ConfigDict()
+    # The run stops at a step whose loss is above this (naveen2024: 4.5); None: only where the loss
+    # or a parameter is no number
+    config.guard.loss_threshold = config_dict.placeholder(float)
+    config.guard.grace_epochs = 2.0  # at the start of the run, in which no loss is too high
+    # How often to go back to the newest checkpoint and on with an adjusted schedule
+    config.guard.max_rollbacks = 0
+    config.guard.peak_factor = 0.5  # times the peak, each time
+    config.guard.extra_warmup_epochs = 0.0  # added to schedule.warmup_epochs, each time
+
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1
     config.checkpoint.max_to_keep = 2

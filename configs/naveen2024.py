@@ -21,6 +21,8 @@ What the paper leaves unsaid, and what we took for it:
   where the first decay of the others starts, without warmup.
 - The order of the preprocessing: contrast stretching works on pixels, so it comes first;
   whitening comes last, behind contrast normalisation and the pixel mean, so that it is not undone.
+- Its halt (eq. 5, 4.5 and T_t = 2): after two epochs the run stops at the first batch whose mean
+  loss is above 4.5. The paper says neither what T counts nor over what the loss is taken.
 - Experiment 2's learning rates: Adam's usual 0.001 down to 0.00001, without weight decay.
 - The transformer: 4x4 patches, width 256, 8 heads, a perceptron of 1024, its mean concatenated to
   the features of the backbone; --config.model.attention.name=before puts it before the
@@ -85,6 +87,8 @@ def _experiment1(config: ConfigDict) -> None:
     config.schedule.restart_value = 0.1
     config.schedule.restart_interval_epochs = 10.0
     config.schedule.restart_multiplier = 2.0
+    config.guard.loss_threshold = 4.5
+    config.guard.grace_epochs = 2.0
 
 
 def _experiment2(config: ConfigDict) -> None:

@@ -1,4 +1,4 @@
-"""From a config to everything a run is made of; every error in a config is raised here."""
+"""From a config to everything a run is made of; what its data set cannot do is refused here."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 import optax
 from ml_collections import ConfigDict
 
-from experiments import optimizers, ranges, step
-from experiments.architectures import ATTENTION, BACKBONES, DTYPES, make_model
+from experiments import fields, optimizers, step
+from experiments.architectures import make_model
 from experiments.data import augment, datasets, preprocess
 from experiments.errors import UserError
 from experiments.losses import LOSSES
 from experiments.models import Module
-from experiments.models.layers import VARIANTS
-from experiments.schedules import SCHEDULES, Run, make_schedule
+from experiments.schedules import Run, make_schedule
 
-MAX_STEPS = 2**31 - 1  # steps are counted in int32
+MAX_STEPS = 10**8  # of a run, whose learning rates are tabulated before it
+MAX_COUNT = 2**31 - 1  # steps are counted in int32
+MAX_BYTES = 2**34  # of all images of a data set, which are in memory at once
 
 
 class Experiment(NamedTuple):
@@ -42,13 +43,7 @@ def build(config: ConfigDict) -> Experiment:
     Raises:
       UserError: a field, or a combination of fields, cannot be used.
     """
-    if "schedule" not in config:
-        raise UserError(
-            "the config has no section schedule: it is none of a run; configs/base.py has all "
-            "fields of one, and configs/sweeps/ are for experiments.sweep"
-        )
-    _check_ranges(config)
-    _check_choices(config)
+    fields.check(config)
     dataset = datasets.describe(
         config.data.name, data_dir=config.data.data_dir, image_size=config.data.image_size
     )
@@ -68,6 +63,12 @@ def build(config: ConfigDict) -> Experiment:
         raise UserError(
             f"epochs={config.epochs} at {steps_per_epoch} steps an epoch is {num_steps} steps; "
             f"a run has from 1 to {MAX_STEPS}"
+        )
+    grace_steps = round(config.guard.grace_epochs * steps_per_epoch)
+    if grace_steps > MAX_COUNT:
+        raise UserError(
+            f"guard.grace_epochs={config.guard.grace_epochs} at {steps_per_epoch} steps an epoch "
+            f"is {grace_steps} steps; it may be at most {MAX_COUNT}"
         )
     schedule = make_schedule(config.schedule, Run(steps_per_epoch, num_steps))
     return Experiment(
@@ -134,54 +135,20 @@ def make_steps(
     return train_step, eval_step
 
 
-CHOICES: dict[str, Any] = {
-    "model.name": BACKBONES,
-    "model.variant": VARIANTS,
-    "model.dtype": DTYPES,
-    "model.attention.name": ATTENTION,
-    "optimizer.name": optimizers.METHODS,
-    "optimizer.decayed": optimizers.DECAYED,
-    "schedule.name": SCHEDULES,
-    "loss.name": LOSSES,
-}
-
-
-def _check_ranges(config: ConfigDict) -> None:
-    ranges.check(config, ranges.CONFIG)
-    if config.seed >= 2**32:
-        raise UserError(f"seed={config.seed} is out of range; it must be below {2**32}")
-    for path in ("optimizer.momentum", "loss.label_smoothing", "model.dropout_rate"):
-        value = ranges.field(config, path)
-        if value is not None and value >= 1:
-            raise UserError(f"{path}={value} is out of range; it must be below 1")
-    if config.schedule.warmup_epochs > config.epochs:
-        raise UserError(
-            f"schedule.warmup_epochs={config.schedule.warmup_epochs} is longer than the run, "
-            f"epochs={config.epochs}"
-        )
-
-
-def _check_choices(config: ConfigDict) -> None:
-    for path, choices in CHOICES.items():
-        value = ranges.field(config, path)
-        if value not in choices:
-            raise UserError(f"unknown {path}={value!r}; choose one of {', '.join(choices)}")
-    decay = config.optimizer.decay
-    if decay not in (None, *optimizers.DECAYS):
-        raise UserError(
-            f"unknown optimizer.decay={decay!r}; choose one of {', '.join(optimizers.DECAYS)}"
-        )
-    if config.optimizer.name == "adamw" and decay == "coupled":
-        raise UserError("optimizer.decay='coupled' is adam, not adamw: set optimizer.name=adam")
-
-
 def _check_against_dataset(config: ConfigDict, dataset: datasets.DatasetInfo) -> None:
     if config.batch_size > dataset.num_train:
         raise UserError(
             f"batch_size={config.batch_size} is larger than the data set: "
             f"{dataset.name} has {dataset.num_train} training images"
         )
-    height, width, _ = dataset.image_shape
+    height, width, channels = dataset.image_shape
+    num_bytes = (dataset.num_train + dataset.num_test) * height * width * channels
+    if num_bytes > MAX_BYTES:
+        raise UserError(
+            f"{dataset.name} in images of {height}x{width} pixels has {num_bytes / 1e9:.0f} GB, "
+            f"which are in memory at once; at most {MAX_BYTES / 1e9:.0f} GB can be used, so set a "
+            "smaller data.image_size"
+        )
     if config.data.augment and config.data.crop_padding >= min(height, width):
         raise UserError(
             f"data.crop_padding={config.data.crop_padding} must be less than the image's side: "

@@ -1,83 +1,236 @@
-"""Checkpoints of a run: its whole state and its history, saved while training goes on."""
+"""Checkpoints of a run: its whole state and its record, saved while training goes on.
 
+Orbax restores a flipped byte of an array without a word, so a checkpoint carries the hash of every
+array, and a seal beside it the hash of every file. The seal is written last: a checkpoint without
+one was being saved when the run was killed, or has lost it.
+"""
+
+import contextlib
 import hashlib
-from typing import Any
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint.path import atomicity
 
 from experiments.errors import UserError
 from experiments.step import TrainState
+from experiments.telemetry import write_whole
 
-History = list[dict[str, Any]]
+Manager: TypeAlias = ocp.CheckpointManager
+Record = dict[str, Any]
+SEAL = "sha256.json"
 
 
-def open_manager(workdir: epath.Path, *, max_to_keep: int) -> ocp.CheckpointManager:
+@contextlib.contextmanager
+def open_manager(workdir: epath.Path, *, max_to_keep: int) -> Iterator[Manager]:
     """The manager of `workdir`/checkpoints, which saves asynchronously and keeps the newest ones.
 
     Args:
       workdir: directory of the run.
       max_to_keep: checkpoints to keep.
 
-    Returns:
-      A manager, to be used as a context: leaving it waits for a save under way.
+    Yields:
+      A manager; leaving the context waits for a save under way.
+
+    Raises:
+      UserError: a save under way failed.
     """
-    options = ocp.CheckpointManagerOptions(max_to_keep=max_to_keep)
-    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+    directory = (workdir / "checkpoints").absolute()
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=max_to_keep,
+        cleanup_tmp_directories=True,
+        temporary_path_class=_Sealing,
+        # Where a directory cannot be made, threads would wait for it until their time is up.
+        async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+    )
+    manager = ocp.CheckpointManager(directory, options=options)
+    try:
+        yield manager
+    except BaseException:
+        # What ended the run is what is told, not what a save says of it afterwards.
+        with contextlib.suppress(Exception):
+            manager.close()
+        raise
+    finish_saving(manager)
+    manager.close()
 
 
-def save(manager: ocp.CheckpointManager, step: int, state: TrainState, history: History) -> None:
+def save(manager: Manager, step: int, state: TrainState, record: Record) -> None:
     """Saves a state under its step; returns as soon as it has been copied off the device.
 
     Args:
-      manager: what `open_manager` returned.
+      manager: of `open_manager`.
       step: updates made so far.
       state: the state, of a run or of many trials, which may be donated afterwards.
-      history: the run's epochs so far, JSON-able.
+      record: what belongs to the state and is no array, such as the history of epochs; JSON-able.
+
+    Raises:
+      UserError: this save, or the one before it, failed.
     """
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave({"history": history})
-        ),
-    )
+    extra = {"record": record, "sha256": _leaf_sha256s(state)}
+    with _told_in_one_sentence(manager):
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)
+            ),
+        )
 
 
-def restore_latest(
-    manager: ocp.CheckpointManager, shapes: TrainState
-) -> tuple[TrainState, History] | None:
-    """The newest checkpoint, or None where there is none.
+def finish_saving(manager: Manager) -> None:
+    """Waits for the save under way, if there is one.
 
     Args:
-      manager: what `open_manager` returned.
+      manager: of `open_manager`.
+
+    Raises:
+      UserError: it failed.
+    """
+    with _told_in_one_sentence(manager):
+        manager.wait_until_finished()
+
+
+def restore_latest(manager: Manager, shapes: TrainState) -> tuple[TrainState, Record] | None:
+    """The newest checkpoint that is whole, or None where there is no checkpoint.
+
+    Newer ones that are damaged are set aside in `damaged_checkpoints`, each with a warning. Of the
+    oldest one the seal may be missing, for that is how a run killed in its first save leaves it;
+    its arrays have their own hashes.
+
+    Args:
+      manager: of `open_manager`.
       shapes: a state of `jax.ShapeDtypeStruct`, as `jax.eval_shape` gives it.
 
     Returns:
-      The state, and the history of the epochs before it.
+      The state and the record that were saved.
 
     Raises:
-      UserError: the newest checkpoint cannot be read.
+      UserError: there are checkpoints, and none of them is whole.
     """
-    newest = manager.latest_step()
-    if newest is None:
-        return None
+    steps = sorted(manager.all_steps(), reverse=True)
+    damaged: dict[int, str] = {}
+    for step in steps:
+        try:
+            if step != steps[-1] or (manager.directory / str(step) / SEAL).exists():
+                _check_files(manager.directory / str(step))
+            restored = _restore(manager, step, shapes)
+        except _Damaged as error:
+            damaged[step] = str(error)
+            continue
+        for damaged_step, reason in damaged.items():
+            _set_aside(manager.directory / str(damaged_step), reason)
+        manager.reload()
+        return restored
+    if damaged:
+        each = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
+        raise UserError(
+            f"none of the checkpoints in {manager.directory} is whole ({each}); to begin anew, "
+            f"move that directory away"
+        )
+    return None
+
+
+class _Damaged(Exception):
+    """The file that is wrong, and what is wrong with it."""
+
+
+def _check_files(checkpoint: epath.Path) -> None:
+    try:
+        text = (checkpoint / SEAL).read_text()
+        seal = json.loads(text)
+        if text != _written(seal):
+            raise _Damaged(f"{SEAL} is not what was saved")
+        for name, sha256 in seal.items():
+            if hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() != sha256:
+                raise _Damaged(f"{name} is not what {SEAL} says")
+    except FileNotFoundError as error:
+        missing = epath.Path(error.filename).relative_to(checkpoint)
+        raise _Damaged(f"{missing} is missing") from error
+    except (ValueError, AttributeError) as error:
+        raise _Damaged(f"{SEAL} is not what was saved") from error
+
+
+def _restore(manager: Manager, step: int, shapes: TrainState) -> tuple[TrainState, Record]:
     try:
         restored = manager.restore(
-            newest,
+            step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(shapes),
-                extra=ocp.args.JsonRestore(),
+                state=ocp.args.StandardRestore(shapes), extra=ocp.args.JsonRestore()
             ),
         )
+        record, sha256s = restored.extra["record"], restored.extra["sha256"]
     except Exception as error:  # whatever is wrong with the files, orbax raises almost any type
-        place = manager.directory / str(newest)
+        raise _Damaged(f"it cannot be read: {type(error).__name__}") from error
+    for name, sha256 in _leaf_sha256s(restored.state).items():
+        if sha256s.get(name) != sha256:
+            raise _Damaged(f"state{name} is not what was saved")
+    return restored.state, record
+
+
+def _set_aside(checkpoint: epath.Path, reason: str) -> None:
+    directory = checkpoint.parent.parent / "damaged_checkpoints"
+    directory.mkdir(exist_ok=True)
+    names = {path.name for path in directory.iterdir()}
+    again = sum(name.split("-")[0] == checkpoint.name for name in names)
+    target = directory / (f"{checkpoint.name}-{again}" if again else checkpoint.name)
+    checkpoint.rename(target)
+    print(
+        f"warning: the checkpoint {checkpoint} is damaged ({reason}) and was set aside as {target}",
+        file=sys.stderr,
+    )
+
+
+class _Sealing(atomicity.AtomicRenameTemporaryPath):
+    """How orbax commits a directory, and a checkpoint with its seal right after it."""
+
+    async def finalize(self) -> None:
+        await super().finalize()
+        # The parts of a checkpoint, whose names are no numbers, are committed in the same way.
+        if self.get_final().name.isdecimal():
+            _seal(self.get_final())
+
+
+def _seal(checkpoint: epath.Path) -> None:
+    seal = {
+        str(file.relative_to(checkpoint)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(Path(checkpoint).rglob("*"))
+        if file.is_file()
+    }
+    write_whole(checkpoint / SEAL, _written(seal))
+
+
+def _written(seal: dict[str, str]) -> str:
+    return json.dumps(seal, indent=1) + "\n"
+
+
+@contextlib.contextmanager
+def _told_in_one_sentence(manager: Manager) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a disk that is full comes as almost any type, its reason inside
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"the checkpoint {place} cannot be restored ({type(error).__name__}); remove that "
-            f"directory to go on from the one before"
+            f"a checkpoint could not be saved in {manager.directory} ({reason}); the last one that "
+            f"is there is whole, and the same command goes on from it"
         ) from error
-    return restored.state, restored.extra["history"]
+
+
+def _leaf_sha256s(tree: Any) -> dict[str, str]:
+    """A hash of every array of a tree, by its path; of a PRNG key, that of its numbers."""
+    return {
+        jax.tree_util.keystr(path): tree_sha256(
+            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def tree_sha256(tree: Any) -> str:

@@ -1,6 +1,7 @@
 """How every command starts and ends: flags, config, and a user's mistakes in one sentence."""
 
 import logging
+import os
 import re
 import runpy
 import signal
@@ -13,7 +14,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from experiments.errors import UserError
+from experiments.errors import Stopped, UserError
 
 USAGE_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
@@ -22,8 +23,9 @@ INTERRUPTED = 128 + signal.SIGINT
 def run(main: Callable[..., None], *, positional: bool = False) -> NoReturn:
     """Parses the flags, runs a command and exits.
 
-    The exit code is 0 when `main` returns, 2 after a `UserError` or flags that cannot be used, and
-    130 after Ctrl-C.
+    The exit code is 0 when `main` returns, 2 after a `UserError`, a file that cannot be read or
+    written or flags that cannot be used, and 128 + signal after a signal that asked it to stop: 130
+    after Ctrl-C, 143 after SIGTERM.
 
     Args:
       main: the command.
@@ -41,10 +43,14 @@ def run(main: Callable[..., None], *, positional: bool = False) -> NoReturn:
                 )
             main(*arguments[1:])
         except UserError as error:
-            _fail(error)
-        except KeyboardInterrupt as interrupt:
-            print("; ".join(["interrupted", *interrupt.args]), file=sys.stderr)
-            sys.exit(INTERRUPTED)
+            _end(f"error: {error}", USAGE_ERROR)
+        except OSError as error:
+            place = f": {error.filename}" if error.filename else ""
+            _end(f"error: {error.strerror or error}{place}", USAGE_ERROR)
+        except Stopped as stopped:
+            _end(str(stopped), stopped.exit_code)
+        except KeyboardInterrupt:
+            _end("interrupted", INTERRUPTED)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -65,9 +71,16 @@ def _quiet_log() -> None:
     handler.addFilter(ours_or_warning)
 
 
-def _fail(error: Exception) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(USAGE_ERROR)
+def _end(sentence: str, exit_code: int) -> NoReturn:
+    """Ends the process with this as its last line.
+
+    At once: where a disk is full, the threads and exit handlers of Orbax and TensorFlow fail again,
+    each with a traceback of its own, or wait for ever. What had to be saved is saved.
+    """
+    print(sentence, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _parse(arguments: list[str]) -> list[str]:
@@ -82,7 +95,7 @@ def _parse(arguments: list[str]) -> list[str]:
                     _check_field(config, override[1])
         return flags.FLAGS(arguments)
     except (UserError, flags.Error) as error:
-        _fail(error)
+        _end(f"error: {error}", USAGE_ERROR)
 
 
 def _load_config(path_and_argument: str) -> ConfigDict:
@@ -91,7 +104,10 @@ def _load_config(path_and_argument: str) -> ConfigDict:
         names = runpy.run_path(path)
         if "get_config" not in names:
             raise UserError(f"--config={path} has no function get_config")
-        return names["get_config"](*argument)
+        config = names["get_config"](*argument)
+        if not isinstance(config, ConfigDict):
+            raise UserError(f"--config={path}: get_config returns no ConfigDict but {config!r}")
+        return config
     except UserError:
         raise
     except OSError as error:
@@ -100,8 +116,10 @@ def _load_config(path_and_argument: str) -> ConfigDict:
         raise UserError(f"--config={path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        line = [frame.lineno for frame in frames if frame.filename == path][-1]
-        raise UserError(f"--config={path}, line {line}: {type(error).__name__}: {error}") from error
+        # A function that does not take the argument was not entered.
+        lines = [f", line {frame.lineno}" for frame in frames if frame.filename == path]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"--config={path}{''.join(lines[-1:])}: {reason}") from error
 
 
 def _check_field(config: Mapping[str, Any], path: str) -> None:

@@ -1,5 +1,20 @@
-"""The one kind of error that is the user's to mend."""
+"""What ends a command before its end: a mistake that is the user's to mend, or a signal."""
+
+import signal
 
 
 class UserError(Exception):
     """One sentence that names the value and the choices; ends a command with exit code 2."""
+
+
+class Stopped(Exception):
+    """The command was asked to stop, and did in order; ends it with exit code 128 + signal.
+
+    Args:
+      number: number of the signal.
+      where: where it stopped, and what the same command does next.
+    """
+
+    def __init__(self, number: int, where: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} {where}")
+        self.exit_code = 128 + number

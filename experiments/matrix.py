@@ -178,6 +178,11 @@ def _trial(
     for path, value in {**values, **point}.items():
         _set(config, path, value, f"setting {setting['name']!r}")
     config = config.copy_and_resolve_references()
+    if config.guard.loss_threshold is not None or config.guard.max_rollbacks:
+        raise UserError(
+            f"setting {setting['name']!r}: a sweep runs every trial to its end, so it takes no "
+            "guard.loss_threshold and no guard.max_rollbacks"
+        )
     try:
         experiment = build.build(config)
     except UserError as error:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from experiments.alarm import NO_LIMIT, Alarm, LossLimit, silent, watch_loss, watch_state
 from experiments.data.datasets import Dataset
 from experiments.step import Batch, Metrics, TrainState, run_keys
 
@@ -22,8 +23,8 @@ class TrainSteps(Protocol):
 
     def __call__(
         self, state: TrainState, split: Split, num_steps: jax.typing.ArrayLike
-    ) -> tuple[TrainState, Metrics]:
-        """Returns the state after the steps, and their metrics."""
+    ) -> tuple[TrainState, Metrics, Alarm]:
+        """Returns the state after the steps, their metrics, and what rang the alarm in them."""
 
 
 def to_device(dataset: Dataset) -> tuple[Split, Split]:
@@ -54,6 +55,7 @@ def training(
     *,
     batch_size: int,
     steps_per_epoch: int,
+    loss_limit: LossLimit = NO_LIMIT,
 ) -> TrainSteps:
     """Makes the function that runs any number of consecutive steps of an epoch, to be compiled.
 
@@ -64,30 +66,37 @@ def training(
       train_step: one update, from state and batch.
       batch_size: images a step.
       steps_per_epoch: steps an epoch.
+      loss_limit: the loss of a step that rings the alarm.
 
     Returns:
-      A function (state, split, num_steps) -> (state, metrics of those steps). The steps must all be
-      of one epoch.
+      A function (state, split, num_steps) -> (state, metrics of those steps, alarm). The steps must
+      all be of one epoch.
     """
 
     def train_steps(
         state: TrainState, split: Split, num_steps: jax.typing.ArrayLike
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, Metrics, Alarm]:
         _, order_key, *_ = run_keys(state.key)
         epoch_key = jax.random.fold_in(order_key, state.step // steps_per_epoch)
         order = jax.random.permutation(epoch_key, split.labels.shape[0])
 
-        def body(_: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            state, metrics = carry
+        def body(
+            _: jax.Array, carry: tuple[TrainState, Metrics, Alarm]
+        ) -> tuple[TrainState, Metrics, Alarm]:
+            state, metrics, alarm = carry
             start = state.step % steps_per_epoch * batch_size
             indices = jax.lax.dynamic_slice(order, (start,), (batch_size,))
             batch = {"image": split.images[indices], "label": split.labels[indices]}
             state, step_metrics = train_step(state, batch)
-            return state, metrics.merge(step_metrics)
+            loss = step_metrics.loss.compute()
+            alarm = watch_loss(alarm, step=state.step, loss=loss, limit=loss_limit)
+            return state, metrics.merge(step_metrics), alarm
 
         # The number of steps is data, not a shape, so that an epoch's shorter last interval runs
         # in the same program: a scan would be compiled once for every length.
-        return jax.lax.fori_loop(0, num_steps, body, (state, Metrics.empty()))
+        before = (state, Metrics.empty(), silent())
+        state, metrics, alarm = jax.lax.fori_loop(0, num_steps, body, before)
+        return state, metrics, watch_state(alarm, state)
 
     return train_steps
 

@@ -84,10 +84,7 @@ def values_of(config: ConfigDict, name: str, run: Run) -> np.ndarray:
         raise UserError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
     section = config.schedule.copy_and_resolve_references()
     section.name = name
-    values = np.asarray(loganneal_jax.tabulate(make_schedule(section, run), run.num_steps))
-    if not np.isfinite(values).all():
-        raise UserError(f"schedule {name}: step {np.argmin(np.isfinite(values))} is not finite")
-    return values
+    return np.asarray(loganneal_jax.tabulate(make_schedule(section, run), run.num_steps))
 
 
 def restarts_of(values: np.ndarray) -> np.ndarray:

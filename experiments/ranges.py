@@ -8,56 +8,91 @@ from ml_collections import ConfigDict
 
 from experiments.errors import UserError
 
-POSITIVE = "above 0"
-NOT_NEGATIVE = "at least 0"
+# The upper limits are far above what anybody trains with, and below what hangs or fills all memory.
+POSITIVE = "above 0 and at most 1e+30"
+NOT_NEGATIVE = "at least 0 and at most 1e+30"
 AT_LEAST_ONE = "at least 1"
+FRACTION = "above 0 and at most 1"
+BELOW_ONE = "at least 0 and below 1"
+RATE = "at least 0 and at most 1000000"
+SOME_EPOCHS = "above 0 and at most 1000000000"
+EPOCHS = "at least 0 and at most 1000000000"
+COUNT = "at least 1 and at most 1000000"
+EXAMPLES = "at least 0 and at most 1000000000"
+BATCH = "at least 1 and at most 65536"
+SIDE = "at least 1 and at most 4096"
+PADDING = "at least 0 and at most 4096"
+WIDTH = "at least 1 and at most 16384"
+FACTOR = "above 0 and at most 64"
+ROLLBACKS = "at least 0 and at most 1000"
+SEED = "at least 0 and below 4294967296"
+# Written so that NaN, which no comparison holds for, is in no range.
 HOLDS: dict[str, Callable[[float], bool]] = {
-    POSITIVE: lambda value: 0 < value < math.inf,
-    NOT_NEGATIVE: lambda value: 0 <= value < math.inf,
+    POSITIVE: lambda value: 0 < value <= 1e30,
+    NOT_NEGATIVE: lambda value: 0 <= value <= 1e30,
     AT_LEAST_ONE: lambda value: 1 <= value < math.inf,
+    FRACTION: lambda value: 0 < value <= 1,
+    BELOW_ONE: lambda value: 0 <= value < 1,
+    RATE: lambda value: 0 <= value <= 1e6,
+    SOME_EPOCHS: lambda value: 0 < value <= 1e9,
+    EPOCHS: lambda value: 0 <= value <= 1e9,
+    COUNT: lambda value: 1 <= value <= 1e6,
+    EXAMPLES: lambda value: 0 <= value <= 1e9,
+    BATCH: lambda value: 1 <= value <= 65536,
+    SIDE: lambda value: 1 <= value <= 4096,
+    PADDING: lambda value: 0 <= value <= 4096,
+    WIDTH: lambda value: 1 <= value <= 16384,
+    FACTOR: lambda value: 0 < value <= 64,
+    ROLLBACKS: lambda value: 0 <= value <= 1000,
+    SEED: lambda value: 0 <= value < 2**32,
 }
 
 SCHEDULE = {
-    "init_value": NOT_NEGATIVE,
-    "end_value": NOT_NEGATIVE,
-    "init_decay_epochs": POSITIVE,
-    "restart_interval_epochs": POSITIVE,
+    "init_value": RATE,
+    "end_value": RATE,
+    "init_decay_epochs": SOME_EPOCHS,
+    "restart_interval_epochs": SOME_EPOCHS,
     "restart_multiplier": POSITIVE,
-    "restart_value": NOT_NEGATIVE,
-    "restart_decay": POSITIVE,
-    "warmup_epochs": NOT_NEGATIVE,
-    "warmup_init_value": NOT_NEGATIVE,
+    "restart_value": RATE,
+    "restart_decay": FRACTION,
+    "warmup_epochs": EPOCHS,
+    "warmup_init_value": RATE,
     "base": POSITIVE,
     "first_step": POSITIVE,
     "slope": POSITIVE,
-    "decay_rate": POSITIVE,
-    "cooldown_fraction": POSITIVE,
-    "half_cycle_epochs": POSITIVE,
-    "triangle_decay_rate": POSITIVE,
+    "decay_rate": FRACTION,
+    "cooldown_fraction": FRACTION,
+    "half_cycle_epochs": SOME_EPOCHS,
+    "triangle_decay_rate": FRACTION,
 }
 CONFIG = {
-    "seed": NOT_NEGATIVE,
-    "epochs": POSITIVE,
-    "batch_size": AT_LEAST_ONE,
-    "eval_batch_size": AT_LEAST_ONE,
-    "log_every_steps": AT_LEAST_ONE,
-    "data.validation_examples": NOT_NEGATIVE,
-    "data.image_size": AT_LEAST_ONE,
-    "data.crop_padding": NOT_NEGATIVE,
+    "seed": SEED,
+    "epochs": SOME_EPOCHS,
+    "batch_size": BATCH,
+    "eval_batch_size": BATCH,
+    "log_every_steps": COUNT,
+    "data.validation_examples": EXAMPLES,
+    "data.image_size": SIDE,
+    "data.crop_padding": PADDING,
     "data.zca_epsilon": POSITIVE,
-    "model.width_multiplier": POSITIVE,
-    "model.dropout_rate": NOT_NEGATIVE,
-    "model.attention.patch_size": AT_LEAST_ONE,
-    "model.attention.width": AT_LEAST_ONE,
-    "model.attention.num_heads": AT_LEAST_ONE,
-    "model.attention.mlp_width": AT_LEAST_ONE,
-    "optimizer.momentum": NOT_NEGATIVE,
+    "model.width_multiplier": FACTOR,
+    "model.dropout_rate": BELOW_ONE,
+    "model.attention.patch_size": SIDE,
+    "model.attention.width": WIDTH,
+    "model.attention.num_heads": WIDTH,
+    "model.attention.mlp_width": WIDTH,
+    "optimizer.momentum": BELOW_ONE,
     "optimizer.weight_decay": NOT_NEGATIVE,
     "optimizer.clip_norm": POSITIVE,
-    "loss.label_smoothing": NOT_NEGATIVE,
     **{f"schedule.{name}": range_ for name, range_ in SCHEDULE.items()},
-    "checkpoint.every_epochs": AT_LEAST_ONE,
-    "checkpoint.max_to_keep": AT_LEAST_ONE,
+    "loss.label_smoothing": BELOW_ONE,
+    "guard.loss_threshold": POSITIVE,
+    "guard.grace_epochs": EPOCHS,
+    "guard.max_rollbacks": ROLLBACKS,
+    "guard.peak_factor": FRACTION,
+    "guard.extra_warmup_epochs": EPOCHS,
+    "checkpoint.every_epochs": COUNT,
+    "checkpoint.max_to_keep": COUNT,
 }
 
 
@@ -88,4 +123,19 @@ def check(config: ConfigDict, ranges: Mapping[str, str]) -> None:
     for path, range_ in ranges.items():
         value = field(config, path)
         if value is not None and not HOLDS[range_](value):
-            raise UserError(f"{path}={value} is out of range; it must be {range_}")
+            raise UserError(f"{path}={shown(value)} is out of range; it must be {range_}")
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a sentence: on one line, and not a long one.
+
+    >>> shown("resnet18"), shown(10**5000)
+    ("'resnet18'", 'int of 16610 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"int of {value.bit_length()} bits"
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # it holds an int of more digits than Python prints
+        return type(value).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from experiments import build, checkpoint, cli, guard, matrix, parallel, step, telemetry, trials
-from experiments.errors import UserError
+from experiments.errors import Stopped, UserError
 from experiments.matrix import Trial
 
 Rows = list[dict[str, Any]]
@@ -38,12 +38,13 @@ def main() -> None:
     tuning = matrix.tuning_trials(config)
     any_point = matrix.grid_points(config)[0]
     matrix.final_trials(config, {setting["name"]: any_point for setting in config.settings})
-    telemetry.claim(workdir, config)
-    summary = telemetry.finished(workdir)
-    verb = "was finished before, in"
-    if summary is None:
-        summary = sweep(config, tuning, workdir)
-        verb = "wrote"
+    with telemetry.locked(workdir):
+        telemetry.claim(workdir, config)
+        summary = telemetry.finished(workdir)
+        verb = "was finished before, in"
+        if summary is None:
+            summary = sweep(config, tuning, workdir)
+            verb = "wrote"
     print(
         f"{summary['trials']} trials ({summary['diverged']} diverged) in "
         f"{summary['seconds']:.0f} s; {verb} {workdir}/trials.csv; for tables and figures: "
@@ -66,9 +67,9 @@ def sweep(config: ConfigDict, tuning: Sequence[Trial], workdir: epath.Path) -> d
 
     from experiments import results
 
-    with guard.ctrl_c_between_steps() as stop_if_pressed:
+    with guard.signals() as asked:
         chosen: dict[str, dict[str, float]] = {s["name"]: {} for s in config.settings}
-        rows, seconds = _run_phase(config, tuning, workdir, stop_if_pressed)
+        rows, seconds = _run_phase(config, tuning, workdir, asked)
         if tuning:
             last = results.per_trial(pd.DataFrame(rows))
             fields = [axis["field"] for axis in config.grid]
@@ -78,7 +79,7 @@ def sweep(config: ConfigDict, tuning: Sequence[Trial], workdir: epath.Path) -> d
             ]
             chosen = matrix.best_points(config, accuracies)
         final = matrix.final_trials(config, chosen)
-        final_rows, final_seconds = _run_phase(config, final, workdir, stop_if_pressed)
+        final_rows, final_seconds = _run_phase(config, final, workdir, asked)
     table = pd.DataFrame(rows + final_rows)
     telemetry.write_whole(workdir / "trials.csv", table.to_csv(index=False))
     trial_columns = [name for name in table.columns if name in results.TRIAL or "." in name]
@@ -99,7 +100,7 @@ def _run_phase(
     config: ConfigDict,
     phase: Sequence[Trial],
     workdir: epath.Path,
-    stop_if_pressed: Callable[[], None],
+    asked: Callable[[], int | None],
 ) -> tuple[Rows, float]:
     """Runs the trials of a phase, program by program and block by block."""
     groups: dict[str, list[Trial]] = {}
@@ -110,7 +111,7 @@ def _run_phase(
     mesh = trials.make_mesh()
     for index, group in enumerate(groups.values()):
         directory = workdir / "blocks" / f"{group[0].phase}-{index}"
-        group_rows, group_seconds = _run_group(config, group, directory, mesh, stop_if_pressed)
+        group_rows, group_seconds = _run_group(config, group, directory, mesh, asked)
         rows += group_rows
         seconds += group_seconds
     return rows, seconds
@@ -121,7 +122,7 @@ def _run_group(
     group: Sequence[Trial],
     directory: epath.Path,
     mesh: Mesh,
-    stop_if_pressed: Callable[[], None],
+    asked: Callable[[], int | None],
 ) -> tuple[Rows, float]:
     """Runs the trials of one program, in blocks that fit into memory."""
     plan_file = directory / "plan.json"
@@ -147,7 +148,7 @@ def _run_group(
         strict=True,
     ):
         block_rows, block_seconds = _finished(file) or _run_block(
-            config, group[start : start + block_size], programs, splits, file, mesh, stop_if_pressed
+            config, group[start : start + block_size], programs, splits, file, mesh, asked
         )
         rows += block_rows
         seconds += block_seconds
@@ -170,7 +171,7 @@ def _run_block(
     splits: tuple[parallel.Split, parallel.Split],
     file: epath.Path,
     mesh: Mesh,
-    stop_if_pressed: Callable[[], None],
+    asked: Callable[[], int | None],
 ) -> tuple[Rows, float]:
     """Runs the trials of one block to their end, from its newest checkpoint if there is one."""
     experiment = block_trials[0].experiment
@@ -180,7 +181,8 @@ def _run_block(
     workdir = file.with_suffix("")
     with checkpoint.open_manager(workdir, max_to_keep=1) as manager:
         restored = checkpoint.restore_latest(manager, jax.eval_shape(programs.init, block))
-        state, history = restored or (programs.init(block), [])
+        state, record = restored or (programs.init(block), {"history": []})
+        history = record["history"]
         first_step = int(history[-1]["step"]) if history else 0
         bar = tqdm(
             desc=f"{block_trials[0].phase}: {len(block_trials)} trials",
@@ -194,7 +196,12 @@ def _run_block(
             started = time.monotonic()
             train_metrics = []
             for first, end in parallel.pieces(start, stop, every_steps):
-                stop_if_pressed()
+                number = asked()
+                if number:
+                    raise Stopped(
+                        number,
+                        "inside a block; the same command goes on from its newest checkpoint",
+                    )
                 state, metrics = programs.train(state, block, splits[0], end - first)
                 train_metrics.append(jax.device_get(metrics))
                 bar.update(end - first)
@@ -211,7 +218,7 @@ def _run_block(
             )
             epoch = -(-stop // experiment.steps_per_epoch)
             if epoch % config.checkpoint_every_epochs == 0 and stop < experiment.num_steps:
-                checkpoint.save(manager, stop, state, history)
+                checkpoint.save(manager, stop, state, {"history": history})
         bar.close()
     rows = [row for index, trial in enumerate(block_trials) for row in _rows(trial, index, history)]
     seconds = sum(record["seconds"] for record in history)
@@ -220,7 +227,7 @@ def _run_block(
     return rows, seconds
 
 
-def _rows(trial: Trial, index: int, history: checkpoint.History) -> Rows:
+def _rows(trial: Trial, index: int, history: list[dict[str, Any]]) -> Rows:
     """The rows of one trial of a block, an epoch each; what is not finite is None."""
     from experiments import results
 

@@ -3,12 +3,14 @@
 clu's writers import TensorFlow, which takes seconds: they are imported when a run starts.
 """
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import os
 import platform
 import sys
-import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,11 +24,42 @@ from experiments.errors import UserError
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "numpy")
 
 
+@contextlib.contextmanager
+def locked(workdir: epath.Path) -> Iterator[None]:
+    """Keeps a directory for this process; the system gives it free when the process ends.
+
+    Args:
+      workdir: directory, made if it is not there.
+
+    Raises:
+      UserError: the directory cannot be used, or another process uses it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = os.open(workdir / "lock", os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise _unusable(workdir, error) from error
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(file, 300).decode()
+            raise UserError(
+                f"workdir {workdir} is in use by another process ({holder}); wait for its end, or "
+                f"pass another --workdir"
+            ) from error
+        os.ftruncate(file, 0)
+        os.write(file, f"{platform.node()}, process {os.getpid()}".encode())
+        yield
+    finally:
+        os.close(file)
+
+
 def claim(workdir: epath.Path, config: ConfigDict) -> None:
     """Makes a directory the workdir of a config's run, unless it is another's.
 
     Args:
-      workdir: directory, made if it is not there.
+      workdir: directory, which `locked` made.
       config: the run's config, written to `config.json`.
 
     Raises:
@@ -36,14 +69,11 @@ def claim(workdir: epath.Path, config: ConfigDict) -> None:
     file = workdir / "config.json"
     try:
         if not file.exists():
-            workdir.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(ours, indent=2) + "\n")
+            write_whole(file, json.dumps(ours, indent=2) + "\n")
             return
         theirs = json.loads(file.read_text())
     except OSError as error:
-        raise UserError(
-            f"workdir {workdir} cannot be used ({error.strerror}); pass another --workdir"
-        ) from error
+        raise _unusable(workdir, error) from error
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is not a run's config: {error}; pass another --workdir") from error
     here, there = _flat(ours), _flat(theirs)
@@ -58,6 +88,10 @@ def claim(workdir: epath.Path, config: ConfigDict) -> None:
             f"workdir {workdir} holds another config's run ({'; '.join(different)}); "
             f"pass another --workdir"
         )
+
+
+def _unusable(workdir: epath.Path, error: OSError) -> UserError:
+    return UserError(f"workdir {workdir} cannot be used ({error.strerror}); pass another --workdir")
 
 
 def finished(workdir: epath.Path) -> dict[str, Any] | None:
@@ -91,7 +125,7 @@ class Telemetry:
     """The writers of one run, as a context.
 
     `metrics.jsonl` is written anew from the history a run resumes with, so that it never has a gap
-    or a double line.
+    or a double line. It has no clock time, so that two runs of one config have the same bytes.
     """
 
     def __init__(
@@ -101,14 +135,16 @@ class Telemetry:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         from clu import metric_writers
 
+        self._workdir = workdir
         self._metrics_file = workdir / "metrics.jsonl"
-        write_whole(self._metrics_file, "".join(json.dumps(line) + "\n" for line in history))
+        write_whole(self._metrics_file, "".join(_line(record) for record in history))
         self._log = metric_writers.LoggingWriter()
-        self._tensorboard = metric_writers.SummaryWriter(os.fspath(workdir))
+        with self._writing_events():
+            self._tensorboard = metric_writers.SummaryWriter(os.fspath(workdir))
+        self._events: set[epath.Path] = set()
         self._bar = tqdm(
             total=num_steps, initial=step, unit="step", disable=not sys.stderr.isatty()
         )
-        self.started = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -120,24 +156,55 @@ class Telemetry:
         trace: TracebackType | None,
     ) -> None:
         self._bar.close()
-        self._tensorboard.close()
+        if error is None:
+            with self._writing_events():
+                self._tensorboard.close()
+            return
+        # What ended the run is what is told, not what the writer says of it afterwards.
+        with contextlib.suppress(Exception):
+            self._tensorboard.close()
 
     def interval(self, step: int, scalars: dict[str, float]) -> None:
         """Reports the steps since the last report: to TensorBoard and the progress bar."""
-        self._tensorboard.write_scalars(step, scalars)
+        with self._writing_events():
+            self._tensorboard.write_scalars(step, scalars)
         self._bar.set_postfix(loss=f"{scalars['interval_loss']:.4f}", refresh=False)
         self._bar.update(step - self._bar.n)
 
     def epoch(self, record: dict[str, float]) -> None:
         """Reports one epoch: to `metrics.jsonl`, TensorBoard and the log."""
         with self._metrics_file.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(_line(record))
         step = int(record["step"])
         scalars = {name: value for name, value in record.items() if name != "step"}
-        self._tensorboard.write_scalars(step, scalars)
-        self._tensorboard.flush()
+        with self._writing_events():
+            self._tensorboard.write_scalars(step, scalars)
+            self._tensorboard.flush()
+        self._check_events()
         with self._bar.external_write_mode(file=sys.stderr):
             self._log.write_scalars(step, scalars)
+
+    def _check_events(self) -> None:
+        """Refuses to go on writing to a file that was removed, which no write would notice."""
+        events = set(self._workdir.glob("events.out.tfevents.*"))
+        lost = sorted(self._events - events)
+        if lost:
+            raise UserError(
+                f"the TensorBoard file {lost[0]} was removed while the run was writing; the same "
+                f"command goes on from the last checkpoint with a new one"
+            )
+        self._events = events
+
+    @contextlib.contextmanager
+    def _writing_events(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # TensorFlow has an exception of its own for every errno
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"TensorBoard's events cannot be written to {self._workdir} ({reason}); the same "
+                f"command goes on from the last checkpoint"
+            ) from error
 
 
 def write_whole(file: epath.Path, text: str) -> None:
@@ -150,6 +217,11 @@ def write_whole(file: epath.Path, text: str) -> None:
     partial_file = file.with_name(file.name + ".part")
     partial_file.write_text(text)
     partial_file.replace(file)
+
+
+def _line(record: dict[str, float]) -> str:
+    kept = {name: value for name, value in record.items() if name != "seconds"}
+    return json.dumps(kept) + "\n"
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

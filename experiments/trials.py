@@ -120,7 +120,9 @@ def make_programs(
             batch_size=config.batch_size,
             steps_per_epoch=experiment.steps_per_epoch,
         )
-        return run_steps(state, split, num_steps)
+        # A trial whose loss is no number goes on beside the others, and its row says so.
+        state, metrics, _ = run_steps(state, split, num_steps)
+        return state, metrics
 
     def evaluate(state: TrainState, split: Split) -> Metrics:
         _, eval_step = build.make_steps(config, experiment, normalize)

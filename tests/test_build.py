@@ -14,6 +14,7 @@ import loganneal_jax
 from configs import base, quickstart
 from experiments import build, ranges
 from experiments.errors import UserError
+from experiments.schedules import SCHEDULES
 
 CONFIGS = sorted(
     file.stem
@@ -120,7 +121,7 @@ BAD = [
     ("schedule.init_decay_epochs", 0.001, "schedule .*init_decay_steps"),
     ("schedule.restart_interval_epochs", -1.0, "restart_interval_epochs=-1.0"),
     ("schedule.restart_multiplier", 0.0, "restart_multiplier=0.0"),
-    ("schedule.variant", "papr", "variant .*papr"),
+    ("schedule.variant", "papr", "schedule.variant='papr'; choose one of paper, normalised"),
     ("schedule.base", 1.0, "base .*1"),
     ("loss.name", "mse", "loss.name='mse'; choose one of sigmoid_.*, softmax_cross_entropy"),
     ("loss.label_smoothing", 1.0, "loss.label_smoothing=1.0 .* below 1"),
@@ -140,7 +141,7 @@ def test_what_cannot_be_used_is_named_in_one_sentence(path, value, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", build.SCHEDULES)
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_the_schedule_is_one_flag(name):
     """Every schedule works with the quickstart's other fields, and no two are the same."""
     config = digits_config()

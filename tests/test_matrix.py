@@ -124,6 +124,8 @@ BAD = [
     ("tune.seeds", (100, 100), "tune.seeds have 100 twice"),
     ("tune.validation_examples", 0, "tune.validation_examples=0 is out of range"),
     ("tune.validation_examples", 1437, "leaves nothing to train on: digits has 1437"),
+    ("base.guard.max_rollbacks", 1, "a sweep runs every trial to its end, so it takes no guard"),
+    ("settings", setting(**{"guard.loss_threshold": 4.5}), "setting 'a': a sweep runs every trial"),
 ]
 
 

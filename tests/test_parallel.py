@@ -48,7 +48,7 @@ def train_steps():
 def test_every_epoch_sees_other_examples_in_another_order_each_at_most_once(train_steps, split):
     state = fresh_state()
     for _ in range(4):
-        state, metrics = train_steps(state, split, STEPS)
+        state, metrics, _ = train_steps(state, split, STEPS)
         assert metrics.compute()["accuracy"] == 1  # images and labels stay together
         assert int(metrics.accuracy.count) == STEPS * BATCH
     seen = np.asarray(state.params).reshape(4, STEPS, EXAMPLES)
@@ -61,18 +61,18 @@ def test_every_epoch_sees_other_examples_in_another_order_each_at_most_once(trai
 
 @pytest.mark.parametrize("intervals", [[1, 1, 1, 1], [3, 1], [2, 2]])
 def test_how_steps_are_grouped_into_dispatches_changes_nothing(train_steps, split, intervals):
-    whole, together = train_steps(fresh_state(), split, STEPS)
+    whole, together, _ = train_steps(fresh_state(), split, STEPS)
     state, metrics = fresh_state(), step.Metrics.empty()
     for num_steps in intervals:
-        state, interval = train_steps(state, split, num_steps)
+        state, interval, _ = train_steps(state, split, num_steps)
         metrics = metrics.merge(interval)
     np.testing.assert_array_equal(state.params, whole.params)
     assert metrics.compute() == together.compute()
 
 
 def test_examples_depend_on_the_seed(train_steps, split):
-    one, _ = train_steps(fresh_state(0), split, STEPS)
-    other, _ = train_steps(fresh_state(1), split, STEPS)
+    one, *_ = train_steps(fresh_state(0), split, STEPS)
+    other, *_ = train_steps(fresh_state(1), split, STEPS)
     assert not np.array_equal(one.params, other.params)
 
 
@@ -89,7 +89,7 @@ def test_one_compilation_serves_intervals_of_any_length(split):
     )
     state = fresh_state()
     for num_steps in (1, 3, 4, 2):
-        state, _ = train_steps(state, split, num_steps)
+        state, *_ = train_steps(state, split, num_steps)
     assert traces == 1
 
 
@@ -140,7 +140,7 @@ def test_a_real_step_in_the_loop_equals_it_alone():
     train_steps = parallel.compile_training(
         parallel.training(train_step, batch_size=8, steps_per_epoch=2)
     )
-    together, _ = train_steps(start(), split, 2)
+    together, *_ = train_steps(start(), split, 2)
     _, order_key, *_ = step.run_keys(jax.random.key(3))
     order = jax.random.permutation(jax.random.fold_in(order_key, 0), 16)
     alone = start()

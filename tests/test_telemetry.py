@@ -1,6 +1,7 @@
 """The files of a run, and whose workdir is whose."""
 
 import json
+import os
 
 import pytest
 from etils import epath
@@ -25,6 +26,7 @@ def lines(workdir):
 
 def test_a_workdir_is_claimed_for_one_config(workdir):
     config = quickstart.get_config()
+    workdir.mkdir(parents=True)
     telemetry.claim(workdir, config)
     written = json.loads((workdir / "config.json").read_text())
     assert written == json.loads(config.to_json())
@@ -46,8 +48,9 @@ def test_a_workdir_is_claimed_for_one_config(workdir):
 def test_a_file_where_the_workdir_should_be_is_named(workdir, tmp_path, blocker):
     (tmp_path / blocker).parent.mkdir(exist_ok=True)
     (tmp_path / blocker).write_text("mine")
+    lock = telemetry.locked(workdir)
     with pytest.raises(UserError, match=r"workdir .*runs/one cannot be used"):
-        telemetry.claim(workdir, quickstart.get_config())
+        lock.__enter__()
     assert (tmp_path / blocker).read_text() == "mine"
 
 
@@ -72,6 +75,41 @@ def test_resumed_metrics_have_no_gap_and_no_double_line(workdir):
         reports.epoch(record(30))
         reports.epoch(record(40))
     assert lines(workdir) == [record(10), record(20), record(30), record(40)]
+
+
+def test_metrics_have_no_clock_in_them(workdir):
+    workdir.mkdir(parents=True)
+    before = [{**record(10), "seconds": 0.25}]
+    with telemetry.Telemetry(workdir, num_steps=40, step=10, history=before) as reports:
+        reports.epoch({**record(20), "seconds": 0.5})
+    assert lines(workdir) == [record(10), record(20)]
+
+
+def test_a_workdir_is_one_processs_at_a_time(workdir):
+    """A lock is of a file's opening, so a second one in this process is as good as another's."""
+    with telemetry.locked(workdir):
+        second = telemetry.locked(workdir)
+        with pytest.raises(
+            UserError, match=rf"runs/one is in use by another process \(.*, process {os.getpid()}\)"
+        ):
+            second.__enter__()
+    with telemetry.locked(workdir):
+        pass
+
+
+def test_an_events_file_that_is_gone_is_named(workdir):
+    workdir.mkdir(parents=True)
+
+    def lose_the_events():
+        with telemetry.Telemetry(workdir, num_steps=40, step=0, history=[]) as reports:
+            reports.epoch(record(10))
+            (events,) = workdir.glob("events.out.tfevents.*")
+            events.unlink()
+            reports.epoch(record(20))
+
+    with pytest.raises(UserError, match=r"the TensorBoard file .*events.out.* was removed while"):
+        lose_the_events()
+    assert lines(workdir) == [record(10), record(20)]
 
 
 def test_a_summary_says_that_the_run_is_finished(workdir):

@@ -13,7 +13,7 @@ SETTINGS = (
     {"name": "constant", "schedule.name": "constant", "schedule.init_value": 0.05},
     {"name": "log", "schedule.name": "cyclical_log_annealing", "schedule.init_decay_epochs": 1.0},
     {"name": "cosine", "schedule.name": "cosine", "optimizer.weight_decay": 0.02},
-    {"name": "hot", "schedule.name": "constant", "schedule.init_value": 1e10},
+    {"name": "hot", "schedule.name": "constant", "optimizer.weight_decay": 1e9},
     {"name": "sig+", "schedule.name": "sig+", "schedule.warmup_epochs": 0.5},
 )
 
@@ -63,7 +63,7 @@ def run_alone(trial):
     )
     state = jax.jit(init)(jax.random.key(config.seed))
     for _ in range(2):
-        state, metrics = train_steps(state, train, experiment.steps_per_epoch)
+        state, metrics, _ = train_steps(state, train, experiment.steps_per_epoch)
     evaluate = jax.jit(parallel.evaluation(eval_step, batch_size=config.eval_batch_size))
     return jax.device_get((state, metrics, evaluate(state, test)))
 

@@ -1,0 +1,79 @@
+"""The alarm inside the compiled steps: it names the first step that is too high, and only it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import alarm, parallel, step
+from experiments.alarm import SILENT, LossLimit
+
+
+def fed(losses, limit=alarm.NO_LIMIT):
+    """The alarm after steps of these losses, the first of which is step 1, in a compiled loop."""
+
+    def body(index, state):
+        return alarm.watch_loss(state, step=index + 1, loss=losses[index], limit=limit)
+
+    losses = jnp.asarray(losses, jnp.float32)
+    return jax.jit(lambda: jax.lax.fori_loop(0, len(losses), body, alarm.silent()))()
+
+
+@pytest.mark.parametrize(
+    ("losses", "limit", "first"),
+    [
+        ([1, 9, 3e38], LossLimit(), None),
+        ([1, np.nan, 2], LossLimit(), 2),
+        ([1, 2, np.inf], LossLimit(), 3),
+        ([1, -np.inf], LossLimit(), 2),
+        ([1, 4.5, 4.6, 9], LossLimit(4.5), 3),
+        ([9, 9, 4.5, 4.6], LossLimit(4.5, 2), 4),
+        ([9, 9, 9], LossLimit(4.5, 2), 3),
+        ([9, np.nan, 9], LossLimit(4.5, 2), 2),
+        ([9, 9, 1], LossLimit(4.5, 2), None),
+    ],
+)
+def test_the_first_step_that_is_too_high_rings(losses, limit, first):
+    seen = fed(losses, limit)
+    assert int(seen.step) == (SILENT if first is None else first)
+    if first is not None:
+        np.testing.assert_array_equal(seen.loss, np.float32(losses[first - 1]))
+
+
+def state(weight=1.0, statistic=1.0, trace=1.0):
+    return step.TrainState(
+        step=jnp.asarray(3),
+        params={"w": jnp.array([1.0, weight])},
+        batch_stats={"mean": jnp.array([statistic])},
+        opt_state=({"trace": jnp.array([trace])}, jnp.asarray(3)),
+        key=jax.random.key(0),
+    )
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["weight", "statistic", "trace"])
+def test_a_number_of_the_state_that_is_not_finite_is_seen(where, broken):
+    assert alarm.watch_state(alarm.silent(), state()).finite
+    assert not alarm.watch_state(alarm.silent(), state(**{where: broken})).finite
+
+
+def test_the_loop_of_steps_watches_every_one_of_them():
+    """Steps 1 to 6 in two dispatches of one epoch; the fifth one's loss is too high."""
+
+    def train_step(state, batch):
+        loss = jnp.where(state.step == 4, 5.0, 1.0) * jnp.ones(2)
+        metrics = step.Metrics.single_from_model_output(
+            loss=loss, logits=jnp.zeros((2, 3)), labels=batch["label"]
+        )
+        return state.replace(step=state.step + 1), metrics
+
+    split = parallel.Split(jnp.zeros((12, 1, 1, 1), jnp.uint8), jnp.zeros(12, jnp.int32))
+    train_steps = parallel.compile_training(
+        parallel.training(train_step, batch_size=2, steps_per_epoch=6, loss_limit=LossLimit(4.5))
+    )
+    start = state().replace(step=jnp.asarray(0, jnp.int32))
+    middle, _, first = train_steps(start, split, 3)
+    assert int(first.step) == SILENT
+    _, _, second = train_steps(middle, split, 3)
+    assert (int(second.step), float(second.loss)) == (5, 5.0)
+    assert second.finite
