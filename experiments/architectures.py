@@ -47,7 +47,11 @@ def make_model(
         )
     attention = ATTENTION[config.attention.name]
     if attention is not None:
-        _check_attention(config.attention, height, width)
+        if height % config.attention.patch_size or width % config.attention.patch_size:
+            raise UserError(
+                f"model.attention.patch_size={config.attention.patch_size} does not divide the "
+                f"image: images are {height}x{width}"
+            )
         transformer = PatchTransformer(
             patch_size=config.attention.patch_size,
             width=config.attention.width,
@@ -57,19 +61,6 @@ def make_model(
         )
         backbone = attention(backbone, transformer)
     return Classifier(backbone, num_classes)
-
-
-def _check_attention(config: ConfigDict, height: int, width: int) -> None:
-    if config.width % config.num_heads:
-        raise UserError(
-            f"model.attention.num_heads={config.num_heads} does not divide "
-            f"model.attention.width={config.width}"
-        )
-    if height % config.patch_size or width % config.patch_size:
-        raise UserError(
-            f"model.attention.patch_size={config.patch_size} does not divide the image: images are "
-            f"{height}x{width}"
-        )
 
 
 def _published(config: ConfigDict) -> dict[str, Any]:

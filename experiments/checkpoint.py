@@ -153,7 +153,7 @@ def _check_files(checkpoint: epath.Path) -> None:
                 raise _Damaged(f"{name} is not what {SEAL} says")
     except FileNotFoundError as error:
         missing = epath.Path(error.filename).relative_to(checkpoint)
-        raise _Damaged(f"{missing} is missing") from error
+        raise _Damaged(f"{missing} is missing, by {SEAL}") from error
     except (ValueError, AttributeError) as error:
         raise _Damaged(f"{SEAL} is not what was saved") from error
 

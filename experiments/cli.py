@@ -58,11 +58,12 @@ def run(main: Callable[..., None], *, positional: bool = False) -> NoReturn:
 def _quiet_log() -> None:
     """Leaves of the log the run's own lines, with the time before them, and warnings.
 
-    Orbax alone logs some two hundred lines a run, and tfds warns of what `describe` then says.
+    Orbax logs some two hundred lines a run and a traceback of every save that fails, tfds warns of
+    what `describe` then says: what of it the user must know, a `UserError` tells.
     """
 
     def ours_or_warning(record: logging.LogRecord) -> bool:
-        if "tensorflow_datasets" in record.pathname:
+        if re.search(r"[/\\](orbax|tensorflow_datasets)[/\\]", record.pathname):
             return False
         return record.levelno >= logging.WARNING or record.filename == "logging_writer.py"
 

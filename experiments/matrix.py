@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from experiments import build, ranges
 from experiments.errors import UserError
 
-RANGES = {"block_size": ranges.AT_LEAST_ONE, "checkpoint_every_epochs": ranges.AT_LEAST_ONE}
+RANGES = {"block_size": ranges.COUNT, "checkpoint_every_epochs": ranges.COUNT}
 
 
 class Trial(NamedTuple):

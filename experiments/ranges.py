@@ -1,6 +1,5 @@
 """The numeric fields of a config and their ranges, checked before anything is computed."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ from experiments.errors import UserError
 # The upper limits are far above what anybody trains with, and below what hangs or fills all memory.
 POSITIVE = "above 0 and at most 1e+30"
 NOT_NEGATIVE = "at least 0 and at most 1e+30"
-AT_LEAST_ONE = "at least 1"
 FRACTION = "above 0 and at most 1"
 BELOW_ONE = "at least 0 and below 1"
 RATE = "at least 0 and at most 1000000"
@@ -30,7 +28,6 @@ SEED = "at least 0 and below 4294967296"
 HOLDS: dict[str, Callable[[float], bool]] = {
     POSITIVE: lambda value: 0 < value <= 1e30,
     NOT_NEGATIVE: lambda value: 0 <= value <= 1e30,
-    AT_LEAST_ONE: lambda value: 1 <= value < math.inf,
     FRACTION: lambda value: 0 < value <= 1,
     BELOW_ONE: lambda value: 0 <= value < 1,
     RATE: lambda value: 0 <= value <= 1e6,

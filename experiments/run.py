@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 import loganneal_jax
 from experiments import build, checkpoint, guard, parallel, step, telemetry
 from experiments.alarm import Alarm, LossLimit
-from experiments.errors import Stopped
+from experiments.errors import Stopped, UserError
 
 Asked = Callable[[], int | None]
 
@@ -176,7 +176,10 @@ def _set_up(
     splits: tuple[parallel.Split, parallel.Split],
 ) -> Setup:
     config = guard.adjusted(config, rollbacks)
-    experiment = build.build(config)
+    try:
+        experiment = build.build(config)
+    except UserError as error:
+        raise UserError(f"the schedule after {len(rollbacks)} rollbacks: {error}") from error
     train_step, eval_step = build.make_steps(config, experiment, normalize)
     limit = guard.loss_limit(config.guard, steps_per_epoch=experiment.steps_per_epoch)
     train_steps = parallel.training(
