@@ -160,19 +160,20 @@ def _check_files(checkpoint: epath.Path) -> None:
 
 def _restore(manager: Manager, step: int, shapes: TrainState) -> tuple[TrainState, Record]:
     try:
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(shapes), extra=ocp.args.JsonRestore()
-            ),
-        )
-        record, sha256s = restored.extra["record"], restored.extra["sha256"]
+        # First, so that Orbax need not break off in the middle of a state that is another.
+        extra = manager.restore(step, args=ocp.args.Composite(extra=ocp.args.JsonRestore())).extra
+        if extra["sha256"].keys() != _leaves(shapes).keys():
+            raise _Damaged("its arrays have other names, types or shapes than this config's")
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+        state = manager.restore(step, args=args).state
+    except _Damaged:
+        raise
     except Exception as error:  # whatever is wrong with the files, orbax raises almost any type
         raise _Damaged(f"it cannot be read: {type(error).__name__}") from error
-    for name, sha256 in _leaf_sha256s(restored.state).items():
-        if sha256s.get(name) != sha256:
+    for name, sha256 in _leaf_sha256s(state).items():
+        if extra["sha256"][name] != sha256:
             raise _Damaged(f"state{name} is not what was saved")
-    return restored.state, record
+    return state, extra["record"]
 
 
 def _set_aside(checkpoint: epath.Path, reason: str) -> None:
@@ -223,13 +224,21 @@ def _told_in_one_sentence(manager: Manager) -> Iterator[None]:
         ) from error
 
 
-def _leaf_sha256s(tree: Any) -> dict[str, str]:
-    """A hash of every array of a tree, by its path; of a PRNG key, that of its numbers."""
+def _leaves(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree, or their shapes alone, by path, type and shape."""
     return {
-        jax.tree_util.keystr(path): tree_sha256(
+        f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}": leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _leaf_sha256s(tree: Any) -> dict[str, str]:
+    """A hash of every array of a tree; of a PRNG key, that of its numbers."""
+    return {
+        name: tree_sha256(
             jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
         )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        for name, leaf in _leaves(tree).items()
     }
 
 

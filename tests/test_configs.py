@@ -30,7 +30,7 @@ state = jax.jit(partial(
 ))(jax.random.key(config.seed))
 before = jax.device_get(state.params)
 train_split, _ = parallel.to_device(dataset)
-state, metrics = train_steps(state, train_split, 2)
+state, metrics, _ = train_steps(state, train_split, 2)
 loss = float(metrics.compute()["loss"])
 assert 1.5 < loss < 6, loss
 moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), before, jax.device_get(state.params))
