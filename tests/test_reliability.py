@@ -64,26 +64,30 @@ def _lines(workdir):
 
 
 @pytest.mark.parametrize(("kills", "devices"), [(24, 1), (6, 4)])
-def test_killed_at_any_moment_a_run_comes_to_the_same_end(tmp_path, whole, kills, devices):
-    """A third of the kills inside a save, a third at start-up, a third in between."""
-    if devices > 1:
-        whole = uninterrupted(tmp_path, EPOCHS, devices=devices)
+def test_killed_at_any_moment_a_run_comes_to_the_same_end(tmp_path, kills, devices):
+    """A third of the kills inside a save, a third at start-up, a third in between.
+
+    Ten epochs for each kill, so that the run is not over before the last of them.
+    """
+    epochs = f"--config.epochs={10 * kills}"
+    whole = uninterrupted(tmp_path, epochs, devices=devices)
     moments = random.Random(kills)
     workdir = tmp_path / "run"
     inside_a_save = 0
     for index in range(kills):
-        with Life(workdir, EPOCHS, devices=devices) as life:
+        with Life(workdir, epochs, devices=devices) as life:
             if index % 3 == 0:
                 kill_inside_a_save(life)
             elif index % 3 == 1:
                 kill_after(life, moments.uniform(0, 0.6))
             else:
-                time.sleep(moments.uniform(0, 5))
+                life.wait_for((workdir / "lock").exists)
+                time.sleep(moments.uniform(0, 2))
                 life.send(signal.SIGKILL)
             assert life.wait() == -signal.SIGKILL
         inside_a_save += being_saved(workdir)
         assert not (workdir / "summary.json").exists()
-    code, errors = live(workdir, EPOCHS, devices=devices)
+    code, errors = live(workdir, epochs, devices=devices)
     assert code == 0, errors
     assert result(workdir) == whole
     assert json.loads((workdir / "summary.json").read_text())["device_count"] == devices
