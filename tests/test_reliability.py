@@ -103,7 +103,7 @@ def test_asked_to_stop_a_run_saves_in_the_middle_of_an_epoch_and_goes_on(tmp_pat
         with Life(workdir, EPOCHS) as life:
             lines = _lines(workdir)
             life.wait_for(lambda before=lines: _lines(workdir) > before)
-            time.sleep(moments.uniform(0, 0.5))
+            time.sleep(moments.uniform(0, 0.2))
             started = time.monotonic()
             life.send(number)
             assert life.wait() == 128 + number
