@@ -1,8 +1,8 @@
 """Checkpoints of a run: its whole state and its record, saved while training goes on.
 
 Orbax restores a flipped byte of an array without a word, so a checkpoint carries the hash of every
-array, and a seal beside it the hash of every file. The seal is written last: a checkpoint without
-one was being saved when the run was killed, or has lost it.
+array, and a seal in it the hash of every file. It gets its name, its step, when it is sealed: what
+a kill or a full disk breaks off before has none, and is cleared away.
 """
 
 import contextlib
@@ -101,9 +101,7 @@ def finish_saving(manager: Manager) -> None:
 def restore_latest(manager: Manager, shapes: TrainState) -> tuple[TrainState, Record] | None:
     """The newest checkpoint that is whole, or None where there is no checkpoint.
 
-    Newer ones that are damaged are set aside in `damaged_checkpoints`, each with a warning. Of the
-    oldest one the seal may be missing, for that is how a run killed in its first save leaves it;
-    its arrays have their own hashes.
+    Newer ones that are damaged are set aside in `damaged_checkpoints`, each with a warning.
 
     Args:
       manager: of `open_manager`.
@@ -115,12 +113,10 @@ def restore_latest(manager: Manager, shapes: TrainState) -> tuple[TrainState, Re
     Raises:
       UserError: there are checkpoints, and none of them is whole.
     """
-    steps = sorted(manager.all_steps(), reverse=True)
     damaged: dict[int, str] = {}
-    for step in steps:
+    for step in sorted(manager.all_steps(), reverse=True):
         try:
-            if step != steps[-1] or (manager.directory / str(step) / SEAL).exists():
-                _check_files(manager.directory / str(step))
+            _check_files(manager.directory / str(step))
             restored = _restore(manager, step, shapes)
         except _Damaged as error:
             damaged[step] = str(error)
@@ -190,13 +186,18 @@ def _set_aside(checkpoint: epath.Path, reason: str) -> None:
 
 
 class _Sealing(atomicity.AtomicRenameTemporaryPath):
-    """How orbax commits a directory, and a checkpoint with its seal right after it."""
+    """How orbax commits a directory, and a checkpoint sealed before it is there by its name."""
 
     async def finalize(self) -> None:
-        await super().finalize()
+        final = self.get_final()
         # The parts of a checkpoint, whose names are no numbers, are committed in the same way.
-        if self.get_final().name.isdecimal():
-            _seal(self.get_final())
+        if not final.name.isdecimal():
+            await super().finalize()
+            return
+        self._final_path = final.with_name(f"{final.name}{atomicity.TMP_DIR_SUFFIX}-unsealed")
+        await super().finalize()
+        _seal(self._final_path)
+        self._final_path = self._final_path.rename(final)
 
 
 def _seal(checkpoint: epath.Path) -> None:

@@ -36,6 +36,7 @@ def run(main: Callable[..., None], *, positional: bool = False) -> NoReturn:
 
     def guarded(arguments: list[str]) -> None:
         _quiet_log()
+        sys.unraisablehook = _unless_of_a_failed_save
         try:
             if len(arguments) > 1 and not positional:
                 raise UserError(
@@ -70,6 +71,16 @@ def _quiet_log() -> None:
     handler = absl_logging.get_absl_handler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(ours_or_warning)
+
+
+def _unless_of_a_failed_save(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Python's own hook, but for what is left of a save that fails.
+
+    With the first file that cannot be written Orbax closes its event loop, to which the others then
+    report, each with a traceback.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _end(sentence: str, exit_code: int) -> NoReturn:

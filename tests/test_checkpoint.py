@@ -163,13 +163,24 @@ def test_arrays_have_their_own_hashes(tmp_path):
     assert record == record_up_to(1)
 
 
-def test_a_first_checkpoint_without_its_seal_is_taken_at_its_arrays_word(tmp_path):
-    """So a run is left that was killed just before the seal of its first save."""
+def test_a_checkpoint_that_cannot_be_sealed_is_none(tmp_path, monkeypatch):
+    """As where the disk is full just then; the next one finds its place."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
     write(tmp_path, 1)
-    (tmp_path / "checkpoints" / "1" / checkpoint.SEAL).unlink()
-    state, record = restore(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_whole", full)
+        with pytest.raises(UserError, match="No space left"):
+            write(tmp_path, 2)
+    assert len(names(tmp_path / "checkpoints")) == 2
+    _, record = restore(tmp_path)
     assert record == record_up_to(1)
-    assert_equal(state, state_at(1, seed=1))
+    assert names(tmp_path / "checkpoints") == ["1"]
+    write(tmp_path, 2)
+    _, record = restore(tmp_path)
+    assert record == record_up_to(2)
 
 
 def test_a_state_of_another_shape_is_not_taken_for_it(tmp_path):

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -248,11 +249,12 @@ def test_a_full_disk_loses_nothing(tmp_path, whole):
 
 def test_a_workdir_that_becomes_read_only_loses_nothing(tmp_path, whole):
     """The directory is mounted over itself: what is opened from then on cannot be written."""
-    workdir = tmp_path / "run"
-    with Life(workdir, EPOCHS) as life:
+    workdir, read_only = tmp_path / "run", tmp_path / "read_only"
+    workdir.mkdir()
+    with mounted("--bind", workdir, at=read_only), Life(workdir, EPOCHS) as life:
+        subprocess.run(["mount", "-o", "remount,bind,ro", read_only], check=True)
         life.wait_for(lambda: len(saved_steps(workdir)) == 2)
-        with mounted("--bind", workdir, at=workdir):
-            subprocess.run(["mount", "-o", "remount,bind,ro", workdir], check=True)
+        with mounted("--bind", read_only, at=workdir):
             assert_ended_in_one_sentence(life, "Read-only file system")
     code, errors = live(workdir, EPOCHS)
     assert code == 0, errors
@@ -318,3 +320,27 @@ def test_rollbacks_lead_to_a_finite_end_also_when_killed_in_between(tmp_path):
     assert result(tmp_path / "run") == whole
     again = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert again["rollbacks"] == summary["rollbacks"]
+
+
+def test_what_is_written_after_a_save_has_failed_says_nothing():
+    """Orbax's event loop is closed by then: whether a write is that late is a matter of moments."""
+    script = """
+import asyncio, tensorstore
+from experiments import cli
+promise, future = tensorstore.Promise.new()
+async def write():
+    asyncio.ensure_future(future)
+    await asyncio.sleep(0)
+def main():
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(write())
+    loop.close()
+    promise.set_result(None)
+    raise OSError(30, "Read-only file system")
+cli.run(main)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert process.returncode == 2
+    assert process.stderr == "error: Read-only file system\n"
