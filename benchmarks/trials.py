@@ -111,7 +111,8 @@ def loop(config_file: str) -> None:
 
     _, eval_step = build.make_steps(run, experiment, normalize)
     evaluate = jax.jit(parallel.evaluation(eval_step, batch_size=run.eval_batch_size))
-    _, test = parallel.to_device(dataset)
+    alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    _, test = parallel.to_device(dataset, alone)
     for index in range(len(all_trials)):
         rates = block.learning_rates[index]
         state = init(block.keys[index], rates)

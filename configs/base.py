@@ -97,6 +97,15 @@ def get_config() -> ConfigDict:
     config.guard.peak_factor = 0.5  # times the peak, each time
     config.guard.extra_warmup_epochs = 0.0  # added to schedule.warmup_epochs, each time
 
+    # How the devices, of all processes together, share the images of a step
+    config.parallel = ConfigDict()
+    # jit: one program over a mesh, in which batch norm sees the whole batch; pmap: a program for
+    # each device, in which it sees the device's share alone
+    config.parallel.strategy = "jit"
+    config.parallel.sync_batch_norm = False  # of pmap: over the whole batch after all
+    # Pieces of a batch, computed one after another for want of memory; batch norm sees a piece
+    config.parallel.accumulate_steps = 1
+
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1
     config.checkpoint.max_to_keep = 2

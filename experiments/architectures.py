@@ -17,12 +17,19 @@ from experiments.models.small import SMALL
 from experiments.models.vgg import VGGS
 from experiments.models.xception import XCEPTIONS
 
+# From the section of the config, the number of classes and `axis_name`.
+Build = Callable[[ConfigDict, int, str | None], Module]
+
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ATTENTION = {"none": None, "beside": AttentionBeside, "before": AttentionBefore}
 
 
 def make_model(
-    config: ConfigDict, *, image_shape: tuple[int, int, int], num_classes: int
+    config: ConfigDict,
+    *,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    axis_name: str | None = None,
 ) -> Module:
     """The classifier that the section `model` of a config describes.
 
@@ -30,6 +37,7 @@ def make_model(
       config: the section, with the fields of `configs/base.py`.
       image_shape: height, width and channels of an image.
       num_classes: number of logits.
+      axis_name: the mapped axis over which batch norms take their statistics, besides the batch.
 
     Returns:
       A module from images to logits.
@@ -37,7 +45,7 @@ def make_model(
     Raises:
       UserError: the images are too small for the network, or not whole patches of its attention.
     """
-    backbone: Any = BACKBONES[config.name](config, num_classes)
+    backbone: Any = BACKBONES[config.name](config, num_classes, axis_name)
     height, width, _ = image_shape
     if min(height, width) < backbone.min_image_side:
         raise UserError(
@@ -63,9 +71,10 @@ def make_model(
     return Classifier(backbone, num_classes)
 
 
-def _published(config: ConfigDict) -> dict[str, Any]:
-    """The fields that every network has."""
+def _published(config: ConfigDict, axis_name: str | None) -> dict[str, Any]:
+    """The fields that every network has that may have batch norms."""
     return {
+        "axis_name": axis_name,
         "width_multiplier": config.width_multiplier,
         "variant": config.variant,
         "dtype": DTYPES[config.dtype],
@@ -77,40 +86,44 @@ def _dropout(config: ConfigDict) -> dict[str, Any]:
     return {} if config.dropout_rate is None else {"dropout_rate": config.dropout_rate}
 
 
-def _small(name: str) -> Callable[[ConfigDict, int], Module]:
+def _small(name: str) -> Build:
     """A network that is the same for images of any size."""
-    return lambda config, num_classes: SMALL[name](
+    return lambda config, num_classes, axis_name: SMALL[name](
         width_multiplier=config.width_multiplier, dtype=DTYPES[config.dtype]
     )
 
 
-def _vgg(name: str) -> Callable[[ConfigDict, int], Module]:
-    return lambda config, num_classes: VGGS[name](
-        batch_norm=config.batch_norm, **_published(config), **_dropout(config)
+def _vgg(name: str) -> Build:
+    return lambda config, num_classes, axis_name: VGGS[name](
+        batch_norm=config.batch_norm, **_published(config, axis_name), **_dropout(config)
     )
 
 
-def _resnet(name: str) -> Callable[[ConfigDict, int], Module]:
-    return lambda config, num_classes: RESNETS[name](**_published(config))
+def _resnet(name: str) -> Build:
+    return lambda config, num_classes, axis_name: RESNETS[name](**_published(config, axis_name))
 
 
-def _densenet(name: str) -> Callable[[ConfigDict, int], Module]:
-    return lambda config, num_classes: DENSENETS[name](**_published(config), **_dropout(config))
+def _densenet(name: str) -> Build:
+    return lambda config, num_classes, axis_name: DENSENETS[name](
+        **_published(config, axis_name), **_dropout(config)
+    )
 
 
-def _googlenet(config: ConfigDict, num_classes: int) -> Module:
+def _googlenet(config: ConfigDict, num_classes: int, axis_name: str | None) -> Module:
     return GoogLeNet(
         auxiliary_classes=num_classes if config.auxiliary_heads else None,
-        **_published(config),
+        **_published(config, axis_name),
         **_dropout(config),
     )
 
 
-def _xception(name: str) -> Callable[[ConfigDict, int], Module]:
-    return lambda config, num_classes: XCEPTIONS[name](**_published(config), **_dropout(config))
+def _xception(name: str) -> Build:
+    return lambda config, num_classes, axis_name: XCEPTIONS[name](
+        **_published(config, axis_name), **_dropout(config)
+    )
 
 
-BACKBONES: dict[str, Callable[[ConfigDict, int], Module]] = {
+BACKBONES: dict[str, Build] = {
     **{name: _small(name) for name in SMALL},
     **{name: _vgg(name) for name in VGGS},
     **{name: _resnet(name) for name in RESNETS},

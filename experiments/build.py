@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import optax
 from ml_collections import ConfigDict
 
-from experiments import fields, optimizers, step
+from experiments import fields, optimizers, parallel, step
 from experiments.architectures import make_model
 from experiments.data import augment, datasets, preprocess
 from experiments.errors import UserError
@@ -74,7 +74,10 @@ def build(config: ConfigDict) -> Experiment:
     return Experiment(
         dataset=dataset,
         model=make_model(
-            config.model, image_shape=dataset.image_shape, num_classes=dataset.num_classes
+            config.model,
+            image_shape=dataset.image_shape,
+            num_classes=dataset.num_classes,
+            axis_name=_axis_name(config) if config.parallel.sync_batch_norm else None,
         ),
         optimizer=optimizers.make_optimizer(
             config.optimizer, schedule, weight_decay=config.optimizer.weight_decay
@@ -120,6 +123,7 @@ def make_steps(
         augment.crop_and_flip,
         padding=config.data.crop_padding if config.data.augment else 0,
         flip=config.data.augment and experiment.dataset.flip,
+        axis_name=_axis_name(config),
     )
     train_step = partial(
         step.train_step,
@@ -128,11 +132,22 @@ def make_steps(
         loss=partial(LOSSES[config.loss.name], label_smoothing=config.loss.label_smoothing),
         augment=crop_and_flip,
         normalize=normalize,
+        accumulate_steps=config.parallel.accumulate_steps,
+        axis_name=_axis_name(config),
     )
     eval_step = partial(
-        step.eval_step, model=experiment.model, loss=LOSSES[config.loss.name], normalize=normalize
+        step.eval_step,
+        model=experiment.model,
+        loss=LOSSES[config.loss.name],
+        normalize=normalize,
+        axis_name=_axis_name(config),
     )
     return train_step, eval_step
+
+
+def _axis_name(config: ConfigDict) -> str | None:
+    """The mapped axis along which a step's devices know each other by name."""
+    return parallel.AXIS if config.parallel.strategy == "pmap" else None
 
 
 def _check_against_dataset(config: ConfigDict, dataset: datasets.DatasetInfo) -> None:

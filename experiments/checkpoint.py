@@ -9,8 +9,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -20,13 +19,15 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.path import atomicity
 
+from experiments import processes
 from experiments.errors import UserError
 from experiments.step import TrainState
-from experiments.telemetry import write_whole
+from experiments.telemetry import on_bucket, write_whole
 
 Manager: TypeAlias = ocp.CheckpointManager
 Record = dict[str, Any]
 SEAL = "sha256.json"
+METADATA = "_CHECKPOINT_METADATA"  # orbax's own, of a whole checkpoint
 
 
 @contextlib.contextmanager
@@ -43,11 +44,13 @@ def open_manager(workdir: epath.Path, *, max_to_keep: int) -> Iterator[Manager]:
     Raises:
       UserError: a save under way failed.
     """
-    directory = (workdir / "checkpoints").absolute()
+    directory = workdir / "checkpoints"
+    if not on_bucket(workdir):
+        directory = directory.absolute()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=max_to_keep,
         cleanup_tmp_directories=True,
-        temporary_path_class=_Sealing,
+        temporary_path_class=_SealingOnBucket if on_bucket(workdir) else _Sealing,
         # Where a directory cannot be made, threads would wait for it until their time is up.
         async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     )
@@ -121,8 +124,11 @@ def restore_latest(manager: Manager, shapes: TrainState) -> tuple[TrainState, Re
         except _Damaged as error:
             damaged[step] = str(error)
             continue
-        for damaged_step, reason in damaged.items():
-            _set_aside(manager.directory / str(damaged_step), reason)
+        processes.wait_for_all("every process has read what is damaged")
+        if processes.is_first():
+            for damaged_step, reason in damaged.items():
+                _set_aside(manager.directory / str(damaged_step), reason)
+        processes.wait_for_all("what is damaged is set aside")
         manager.reload()
         return restored
     if damaged:
@@ -200,13 +206,31 @@ class _Sealing(atomicity.AtomicRenameTemporaryPath):
         self._final_path = self._final_path.rename(final)
 
 
-def _seal(checkpoint: epath.Path) -> None:
+class _SealingOnBucket(atomicity.CommitFileTemporaryPath):
+    """The same where a directory cannot be renamed: a file says that the checkpoint is there."""
+
+    async def finalize(self) -> None:
+        if self.get_final().name.isdecimal():
+            # Orbax writes the time into its own file once more, with the one that commits.
+            _seal(self.get(), leave_out=(METADATA,))
+        await super().finalize()
+
+
+def _seal(checkpoint: epath.Path, leave_out: Sequence[str] = ()) -> None:
     seal = {
         str(file.relative_to(checkpoint)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(Path(checkpoint).rglob("*"))
-        if file.is_file()
+        for file in sorted(_files(checkpoint))
+        if file.name not in leave_out
     }
     write_whole(checkpoint / SEAL, _written(seal))
+
+
+def _files(directory: epath.Path) -> Iterator[epath.Path]:
+    for path in directory.iterdir():
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
 
 
 def _written(seal: dict[str, str]) -> str:

@@ -83,6 +83,11 @@ def _unless_of_a_failed_save(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
+def give_up(sentence: str) -> NoReturn:
+    """Ends the process, from any of its threads, as after a `UserError` of this sentence."""
+    _end(f"error: {sentence}", USAGE_ERROR)
+
+
 def _end(sentence: str, exit_code: int) -> NoReturn:
     """Ends the process with this as its last line.
 

@@ -35,6 +35,7 @@ CHOICES = {
     "optimizer.name": ("adam", "adamw", "rmsprop", "sgd"),
     "optimizer.decay": ("coupled", "decoupled"),
     "optimizer.decayed": ("all", "kernels"),
+    "parallel.strategy": ("jit", "pmap"),
     "schedule.name": (
         "constant",
         "cosine",
@@ -208,6 +209,11 @@ def _check_combinations(config: ConfigDict) -> None:
         raise UserError(
             f"model.attention.num_heads={attention.num_heads} does not divide "
             f"model.attention.width={attention.width}"
+        )
+    if config.batch_size % config.parallel.accumulate_steps:
+        raise UserError(
+            f"batch_size={config.batch_size} cannot be divided into "
+            f"parallel.accumulate_steps={config.parallel.accumulate_steps} equal pieces"
         )
     if guard.max_rollbacks and guard.peak_factor == 1 and guard.extra_warmup_epochs == 0:
         raise UserError(

@@ -183,6 +183,11 @@ def _trial(
             f"setting {setting['name']!r}: a sweep runs every trial to its end, so it takes no "
             "guard.loss_threshold and no guard.max_rollbacks"
         )
+    if config.parallel.strategy != "jit":
+        raise UserError(
+            f"setting {setting['name']!r}: parallel.strategy={config.parallel.strategy!r} is not "
+            "for a sweep, each of whose trials runs on one device"
+        )
     try:
         experiment = build.build(config)
     except UserError as error:

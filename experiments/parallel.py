@@ -1,14 +1,28 @@
-"""How steps run: many of them in one compiled program on one device, the data set on it too."""
+"""How steps run: many of them in one compiled program, their batches shared by the devices.
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+The data set and the state are whole on every device; of each batch a device has its share. Under
+`jit` that is one program over a mesh, which XLA divides; under `pmap` one for each device, which
+knows the others by the name of an axis.
+"""
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from experiments.alarm import NO_LIMIT, Alarm, LossLimit, silent, watch_loss, watch_state
 from experiments.data.datasets import Dataset
+from experiments.errors import UserError
 from experiments.step import Batch, Metrics, TrainState, run_keys
+
+AXIS = "batch"
+Share = Callable[[jax.Array], jax.Array]
 
 
 class Split(NamedTuple):
@@ -16,6 +30,27 @@ class Split(NamedTuple):
 
     images: jax.Array  # uint8 [examples, height, width, channels]
     labels: jax.Array  # int32 [examples]
+
+
+class Strategy(NamedTuple):
+    """How devices share the work of a step.
+
+    Attributes:
+      mesh: the devices, along the one axis `AXIS`.
+      share: from the indices of a whole batch to those that the program's code is to take.
+      compile: makes a function of arrays that are whole on every device, and returns such, a
+        compiled one; called as `compile(function, donate=...)`, where its first argument, the
+        state, may be donated.
+    """
+
+    mesh: Mesh
+    share: Share
+    compile: Callable[..., Any]
+
+    @property
+    def sharding(self) -> NamedSharding:
+        """Of what is whole on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
 
 
 class TrainSteps(Protocol):
@@ -27,27 +62,122 @@ class TrainSteps(Protocol):
         """Returns the state after the steps, their metrics, and what rang the alarm in them."""
 
 
-def to_device(dataset: Dataset) -> tuple[Split, Split]:
-    """The training and the test split, moved onto the device to stay there."""
+def make_strategy(config: ConfigDict, devices: Sequence[jax.Device]) -> Strategy:
+    """The strategy that the section `parallel` of a config names.
+
+    Args:
+      config: the section, with the fields of `configs/base.py`.
+      devices: the devices of all processes.
+
+    Returns:
+      The strategy.
+    """
+    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    return STRATEGIES[config.strategy](mesh)
+
+
+def check_batch_size(config: ConfigDict, num_devices: int) -> None:
+    """Refuses a batch of which the devices cannot have equal shares.
+
+    Args:
+      config: a run's config.
+      num_devices: devices of all processes.
+
+    Raises:
+      UserError: the devices, times the pieces, do not divide `batch_size`.
+    """
+    pieces = config.parallel.accumulate_steps
+    if config.batch_size % (num_devices * pieces):
+        each = f", each in {pieces} pieces (parallel.accumulate_steps)" if pieces > 1 else ""
+        raise UserError(
+            f"batch_size={config.batch_size} cannot be divided among {num_devices} devices{each}; "
+            f"it must be a multiple of {num_devices * pieces}"
+        )
+
+
+def _jit(mesh: Mesh) -> Strategy:
+    """One program over the mesh; XLA finds from the indices how everything else is laid out."""
+
+    def share(indices: jax.Array) -> jax.Array:
+        return jax.lax.with_sharding_constraint(indices, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+    def compile_(function: Callable[..., Any], *, donate: bool) -> Callable[..., Any]:
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        return jax.jit(function, donate_argnums=0 if donate else (), out_shardings=everywhere)
+
+    return Strategy(mesh, share, compile_)
+
+
+def _pmap(mesh: Mesh) -> Strategy:
+    """A program for each device, whose share of a batch is a piece of it."""
+    num_local = len(mesh.local_devices)
+
+    def share(indices: jax.Array) -> jax.Array:
+        size = len(indices) // mesh.size
+        return jax.lax.dynamic_slice_in_dim(indices, jax.lax.axis_index(AXIS) * size, size)
+
+    def everywhere(leaf: jax.Array) -> jax.Array:
+        # What pmap returns is whole on the devices of its own process.
+        shards = [shard.data for shard in leaf.addressable_shards]
+        sharding = NamedSharding(mesh, PartitionSpec())
+        return jax.make_array_from_single_device_arrays(leaf.shape, sharding, shards)
+
+    def compile_(function: Callable[..., Any], *, donate: bool) -> Callable[..., Any]:
+        num_arguments = len(inspect.signature(function).parameters)
+        # Of the arguments of a pmap one at least must be mapped.
+        mapped = jax.pmap(
+            lambda _, *arguments: function(*arguments),
+            axis_name=AXIS,
+            in_axes=(0, *(num_arguments * [None])),
+            out_axes=None,
+            devices=list(mesh.devices.flat),
+            donate_argnums=1 if donate else (),
+        )
+        return lambda *arguments: jax.tree.map(everywhere, mapped(np.zeros(num_local), *arguments))
+
+    return Strategy(mesh, share, compile_)
+
+
+STRATEGIES: dict[str, Callable[[Mesh], Strategy]] = {"jit": _jit, "pmap": _pmap}
+
+
+def to_device(dataset: Dataset, sharding: jax.sharding.Sharding) -> tuple[Split, Split]:
+    """The training and the test split, moved onto the devices to stay there.
+
+    Args:
+      dataset: the data set, the same in every process.
+      sharding: of what is whole on every device.
+
+    Returns:
+      The two splits.
+    """
+
+    def put(array: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
     return (
-        Split(jax.device_put(dataset.train_images), jax.device_put(dataset.train_labels)),
-        Split(jax.device_put(dataset.test_images), jax.device_put(dataset.test_labels)),
+        Split(put(dataset.train_images), put(dataset.train_labels)),
+        Split(put(dataset.test_images), put(dataset.test_labels)),
     )
 
 
-def pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
-    """First step and end of each piece of so many steps; the last one is what is left.
+def everything(indices: jax.Array) -> jax.Array:
+    """The share of a batch that a program alone with it takes."""
+    return indices
+
+
+def pieces(
+    start: int, stop: int, size: int, boundaries: Sequence[int] = ()
+) -> Iterator[tuple[int, int]]:
+    """First step and end of each piece of so many steps, cut at the boundaries too.
 
     >>> list(pieces(0, 5, 2))
     [(0, 2), (2, 4), (4, 5)]
+    >>> list(pieces(0, 5, 2, boundaries=(3, 9)))
+    [(0, 2), (2, 3), (3, 4), (4, 5)]
     """
-    for first in range(start, stop, size):
-        yield first, min(first + size, stop)
-
-
-def compile_training(train_steps: TrainSteps) -> TrainSteps:
-    """Compiles what `training` made; the state passed in is donated."""
-    return jax.jit(train_steps, donate_argnums=0)
+    inside = (step for step in boundaries if start < step < stop)
+    return itertools.pairwise(sorted({*range(start, stop, size), *inside, stop}))
 
 
 def training(
@@ -56,6 +186,7 @@ def training(
     batch_size: int,
     steps_per_epoch: int,
     loss_limit: LossLimit = NO_LIMIT,
+    share: Share = everything,
 ) -> TrainSteps:
     """Makes the function that runs any number of consecutive steps of an epoch, to be compiled.
 
@@ -67,6 +198,7 @@ def training(
       batch_size: images a step.
       steps_per_epoch: steps an epoch.
       loss_limit: the loss of a step that rings the alarm.
+      share: of the strategy it is compiled by.
 
     Returns:
       A function (state, split, num_steps) -> (state, metrics of those steps, alarm). The steps must
@@ -85,7 +217,7 @@ def training(
         ) -> tuple[TrainState, Metrics, Alarm]:
             state, metrics, alarm = carry
             start = state.step % steps_per_epoch * batch_size
-            indices = jax.lax.dynamic_slice(order, (start,), (batch_size,))
+            indices = share(jax.lax.dynamic_slice(order, (start,), (batch_size,)))
             batch = {"image": split.images[indices], "label": split.labels[indices]}
             state, step_metrics = train_step(state, batch)
             loss = step_metrics.loss.compute()
@@ -102,13 +234,18 @@ def training(
 
 
 def evaluation(
-    eval_step: Callable[[TrainState, Batch], Metrics], *, batch_size: int
+    eval_step: Callable[[TrainState, Batch], Metrics],
+    *,
+    batch_size: int,
+    share: Share = everything,
 ) -> Callable[[TrainState, Split], Metrics]:
     """Makes the function that evaluates a whole split, every example exactly once, to be compiled.
 
     Args:
       eval_step: metrics of one batch, from state and batch.
-      batch_size: images a batch; the last one is filled up with masked repetitions.
+      batch_size: images a batch, a multiple of the number of devices; the last one is filled up
+        with masked repetitions.
+      share: of the strategy it is compiled by.
 
     Returns:
       A function (state, split) -> metrics of the split.
@@ -118,7 +255,7 @@ def evaluation(
         num_examples = split.labels.shape[0]
 
         def body(metrics: Metrics, start: jax.Array) -> tuple[Metrics, None]:
-            indices = start + jnp.arange(batch_size)
+            indices = share(start + jnp.arange(batch_size))
             mask = indices < num_examples
             indices = jnp.where(mask, indices, 0)
             batch = {"image": split.images[indices], "label": split.labels[indices], "mask": mask}

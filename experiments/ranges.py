@@ -83,6 +83,7 @@ CONFIG = {
     "optimizer.clip_norm": POSITIVE,
     **{f"schedule.{name}": range_ for name, range_ in SCHEDULE.items()},
     "loss.label_smoothing": BELOW_ONE,
+    "parallel.accumulate_steps": BATCH,
     "guard.loss_threshold": POSITIVE,
     "guard.grace_epochs": EPOCHS,
     "guard.max_rollbacks": ROLLBACKS,

@@ -1,9 +1,10 @@
 """One run from its newest checkpoint to its end, through signals, spikes and rollbacks."""
 
+import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +13,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import loganneal_jax
-from experiments import build, checkpoint, guard, parallel, step, telemetry
+from experiments import build, checkpoint, guard, parallel, processes, step, telemetry
 from experiments.alarm import Alarm, LossLimit
 from experiments.errors import Stopped, UserError
-
-Asked = Callable[[], int | None]
+from experiments.processes import Asked
+from experiments.profile import Profiler
+from experiments.window import Window
 
 
 class Setup(NamedTuple):
@@ -24,6 +26,7 @@ class Setup(NamedTuple):
 
     Attributes:
       config: the run's config, with what rollbacks changed.
+      strategy: how the devices share a step.
       experiment: what was built from it.
       train: many steps of an epoch.
       evaluate: the metrics of a split.
@@ -34,6 +37,7 @@ class Setup(NamedTuple):
     """
 
     config: ConfigDict
+    strategy: parallel.Strategy
     experiment: build.Experiment
     train: parallel.TrainSteps
     evaluate: Callable[[step.TrainState, parallel.Split], step.Metrics]
@@ -61,12 +65,15 @@ class Progress(NamedTuple):
     rollbacks: list[guard.Rollback]
 
 
-def run(config: ConfigDict, workdir: epath.Path) -> tuple[dict[str, Any], bool]:
+def run(
+    config: ConfigDict, workdir: epath.Path, profiled: Window | None = None
+) -> tuple[dict[str, Any], bool]:
     """Trains what a config describes, unless `workdir` holds the finished run.
 
     Args:
       config: the run's config.
-      workdir: directory of the run.
+      workdir: directory of the run, which all processes see.
+      profiled: steps of which a trace is written into it.
 
     Returns:
       The run's summary, and whether it was finished before.
@@ -75,16 +82,45 @@ def run(config: ConfigDict, workdir: epath.Path) -> tuple[dict[str, Any], bool]:
       UserError: the config cannot be used, the directory is another's, or the run diverged.
       Stopped: a signal asked the run to stop, and its state is saved.
     """
-    experiment = build.build(config)
-    with telemetry.locked(workdir):
-        telemetry.claim(workdir, config)
-        summary = telemetry.finished(workdir)
+    experiment = processes.together(lambda: build.build(config))
+    processes.check_same(config)
+    parallel.check_batch_size(config, jax.device_count())
+    if profiled and profiled.first >= experiment.num_steps:
+        raise UserError(
+            f"--profile_steps={profiled.first}:{profiled.end} begins after the run's last step, "
+            f"{experiment.num_steps - 1}"
+        )
+    with contextlib.ExitStack() as stack:
+        processes.together(lambda: _claim(config, workdir, stack))
+        summary = processes.together(lambda: _finished(config, workdir))
         if summary is not None:
             return summary, True
-        return train(config, experiment, workdir), False
+        return train(config, experiment, workdir, profiled), False
 
 
-def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path) -> dict[str, Any]:
+def _claim(config: ConfigDict, workdir: epath.Path, stack: contextlib.ExitStack) -> None:
+    """Makes the directory this run's, in the process that writes to it."""
+    if processes.is_first():
+        stack.enter_context(telemetry.locked(workdir))
+        telemetry.claim(workdir, config)
+
+
+def _finished(config: ConfigDict, workdir: epath.Path) -> dict[str, Any] | None:
+    """The summary of the finished run, as every process sees it."""
+    if not (workdir / "config.json").exists():
+        raise UserError(
+            f"workdir {workdir} is not the directory that process 0 sees by that name; pass a "
+            "--workdir that all processes share, such as gs://BUCKET/NAME"
+        )
+    return telemetry.finished(workdir)
+
+
+def train(
+    config: ConfigDict,
+    experiment: build.Experiment,
+    workdir: epath.Path,
+    profiled: Window | None = None,
+) -> dict[str, Any]:
     """Trains to the end, from the newest checkpoint in `workdir` if there is one.
 
     After a spike it goes back to the newest checkpoint and on with an adjusted schedule, as often
@@ -94,6 +130,7 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
       config: the run's config.
       experiment: what was built from it.
       workdir: directory of the run, locked.
+      profiled: steps of which a trace is written.
 
     Returns:
       What it wrote to `summary.json`.
@@ -104,20 +141,23 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
     """
     max_to_keep = config.checkpoint.max_to_keep
     rollbacks: list[guard.Rollback] = []
+    strategy = parallel.make_strategy(config.parallel, jax.devices())
     with (
-        guard.signals() as asked,
+        guard.signals() as signals,
+        Profiler(profiled, workdir) as profiler,
         checkpoint.open_manager(workdir, max_to_keep=max_to_keep) as manager,
     ):
-        dataset, normalize = build.load(config, experiment)
-        splits = parallel.to_device(dataset)
+        asked = Asked(signals, strategy.mesh)
+        dataset, normalize = processes.together(lambda: build.load(config, experiment))
+        splits = parallel.to_device(dataset, strategy.sharding)
         progress = None
         while progress is None:
-            newest = _newest(config, experiment, manager)
+            newest = _newest(config, experiment, manager, strategy)
             # Rollbacks since that checkpoint are known to this process alone.
             newest = newest._replace(rollbacks=max(newest.rollbacks, rollbacks, key=len))
-            setup = _set_up(config, newest.rollbacks, normalize, splits)
+            setup = _set_up(config, newest.rollbacks, normalize, splits, strategy)
             try:
-                progress = _to_the_end(setup, newest, workdir, manager, asked)
+                progress = _to_the_end(setup, newest, workdir, manager, asked, profiler)
             except Stopped:
                 checkpoint.finish_saving(manager)
                 raise
@@ -132,25 +172,38 @@ def train(config: ConfigDict, experiment: build.Experiment, workdir: epath.Path)
                 )
                 rollbacks = [*newest.rollbacks, rollback]
     summary = _summary(config, progress)
-    telemetry.write_summary(workdir, summary)
+    if processes.is_first():
+        telemetry.write_summary(workdir, summary)
     return summary
 
 
 def _newest(
-    config: ConfigDict, experiment: build.Experiment, manager: checkpoint.Manager
+    config: ConfigDict,
+    experiment: build.Experiment,
+    manager: checkpoint.Manager,
+    strategy: parallel.Strategy,
 ) -> Progress:
     """The progress that the newest checkpoint holds, or that of a new run."""
-    init_state = partial(
-        step.init_state,
-        model=experiment.model,
-        optimizer=experiment.optimizer,
-        image_shape=experiment.dataset.image_shape,
-    )
-    key = jax.random.key(config.seed)
+
+    def init_state(key_data: jax.Array) -> step.TrainState:
+        return step.init_state(
+            jax.random.wrap_key_data(key_data),
+            model=experiment.model,
+            optimizer=experiment.optimizer,
+            image_shape=experiment.dataset.image_shape,
+        )
+
+    # On the host, from where it can go to the devices of all processes.
+    key_data = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
+    init = jax.jit(init_state, out_shardings=strategy.sharding)
     no_metrics = jax.device_get(step.Metrics.empty())
-    restored = checkpoint.restore_latest(manager, jax.eval_shape(init_state, key))
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=strategy.sharding),
+        jax.eval_shape(init, key_data),
+    )
+    restored = checkpoint.restore_latest(manager, shapes)
     if restored is None:
-        return Progress(jax.jit(init_state)(key), [], no_metrics, 0.0, [])
+        return Progress(init(key_data), [], no_metrics, 0.0, [])
     state, record = restored
     # In the record they are numbers, of which each finds its dtype again.
     zeros, treedef = jax.tree.flatten(no_metrics)
@@ -174,6 +227,7 @@ def _set_up(
     rollbacks: Sequence[guard.Rollback],
     normalize: step.Normalize,
     splits: tuple[parallel.Split, parallel.Split],
+    strategy: parallel.Strategy,
 ) -> Setup:
     config = guard.adjusted(config, rollbacks)
     try:
@@ -187,12 +241,21 @@ def _set_up(
         batch_size=config.batch_size,
         steps_per_epoch=experiment.steps_per_epoch,
         loss_limit=limit,
+        share=strategy.share,
+    )
+    # The batches of an evaluation need not be equal: what fills up the last one is not counted.
+    num_devices = strategy.mesh.size
+    evaluate = parallel.evaluation(
+        eval_step,
+        batch_size=math.ceil(config.eval_batch_size / num_devices) * num_devices,
+        share=strategy.share,
     )
     return Setup(
         config=config,
+        strategy=strategy,
         experiment=experiment,
-        train=parallel.compile_training(train_steps),
-        evaluate=jax.jit(parallel.evaluation(eval_step, batch_size=config.eval_batch_size)),
+        train=strategy.compile(train_steps, donate=True),
+        evaluate=strategy.compile(evaluate, donate=False),
         train_split=splits[0],
         test_split=splits[1],
         learning_rates=np.asarray(
@@ -208,24 +271,30 @@ def _to_the_end(
     workdir: epath.Path,
     manager: checkpoint.Manager,
     asked: Asked,
+    profiler: Profiler,
 ) -> Progress:
     """Trains epoch by epoch, and saves what there is when asked to stop."""
     steps_per_epoch, num_steps = setup.experiment.steps_per_epoch, setup.experiment.num_steps
     at = saved_at = int(progress.state.step)
-    with telemetry.Telemetry(
-        workdir, num_steps=num_steps, step=at, history=progress.history
-    ) as reports:
+    with contextlib.ExitStack() as stack:
+        reports = None
+        if processes.is_first():
+            writers = telemetry.Telemetry(
+                workdir, num_steps=num_steps, step=at, history=progress.history
+            )
+            reports = stack.enter_context(writers)
         while at < num_steps:
             epoch = at // steps_per_epoch + 1
             stop = min(epoch * steps_per_epoch, num_steps)
-            at, progress = _train_epoch(setup, progress, at, stop, reports, asked)
+            at, progress = _train_epoch(setup, progress, at, stop, reports, asked, profiler)
             number = asked()
             if number and at < stop:
                 if at > saved_at:
                     _save(manager, progress, at=at)
                 raise Stopped(number, _where(at))
             progress = _end_epoch(setup, progress, at)
-            reports.epoch(progress.history[-1])
+            if reports:
+                reports.epoch(progress.history[-1])
             if at == num_steps or epoch % setup.config.checkpoint.every_epochs == 0:
                 _save(manager, progress, at=at)
                 saved_at = at
@@ -243,18 +312,20 @@ def _train_epoch(
     progress: Progress,
     start: int,
     stop: int,
-    reports: telemetry.Telemetry,
+    reports: telemetry.Telemetry | None,
     asked: Asked,
+    profiler: Profiler,
 ) -> tuple[int, Progress]:
     """Runs what is left of an epoch, reading each dispatch's metrics while the next one runs."""
     started = time.monotonic()
     state, metrics = progress.state, progress.metrics
     at = start
-    unread: list[tuple[int, step.Metrics, Alarm]] = []
+    unread: list[tuple[int, step.Metrics, Alarm, jax.typing.ArrayLike]] = []
 
     def read_oldest() -> step.Metrics:
         end, *on_device = unread.pop(0)
-        read, seen = jax.device_get(on_device)
+        read, seen, answer = jax.device_get(on_device)
+        asked.hear(answer)
         scalars = _scalars("interval", read)
         guard.check(
             seen,
@@ -264,19 +335,24 @@ def _train_epoch(
             limit=setup.limit,
         )
         learning_rate = float(setup.learning_rates[end - 1])
-        reports.interval(end, {**scalars, "interval_learning_rate": learning_rate})
+        if reports:
+            reports.interval(end, {**scalars, "interval_learning_rate": learning_rate})
         return read
 
-    for first, end in parallel.pieces(start, stop, setup.config.log_every_steps):
+    for first, end in parallel.pieces(
+        start, stop, setup.config.log_every_steps, profiler.boundaries()
+    ):
         if asked():
             break
+        profiler.reach(first, state)
         state, interval_metrics, alarm = setup.train(state, setup.train_split, end - first)
         at = end
-        unread.append((at, interval_metrics, alarm))
+        unread.append((at, interval_metrics, alarm, asked.tell()))
         if len(unread) > 1:
             metrics = metrics.merge(read_oldest())
     if unread:
         metrics = metrics.merge(read_oldest())
+    profiler.reach(at, state)
     seconds = progress.seconds + time.monotonic() - started
     return at, progress._replace(state=state, metrics=metrics, seconds=seconds)
 

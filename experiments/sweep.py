@@ -134,7 +134,7 @@ def _run_group(
             return [row for rows, _ in finished for row in rows], sum(s for _, s in finished)
     first = group[0]
     dataset, normalize = build.load(first.config, first.experiment)
-    splits = jax.device_put(parallel.to_device(dataset), trials.everywhere(mesh))
+    splits = parallel.to_device(dataset, trials.everywhere(mesh))
     programs = trials.make_programs(first.config, first.experiment, normalize, mesh)
     if block_size is None:
         block_size = config.block_size or _size_that_fits(programs, group, splits[0], mesh)

@@ -21,12 +21,16 @@ from tqdm import tqdm
 
 from experiments.errors import UserError
 
+# Of a run that goes on: where its data lie, and how its devices share a step.
+MAY_CHANGE = ("data.data_dir", "parallel.strategy")
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "numpy")
 
 
 @contextlib.contextmanager
 def locked(workdir: epath.Path) -> Iterator[None]:
     """Keeps a directory for this process; the system gives it free when the process ends.
+
+    A bucket has no locks: there, whoever starts two runs in one directory is not stopped.
 
     Args:
       workdir: directory, made if it is not there.
@@ -36,9 +40,12 @@ def locked(workdir: epath.Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = os.open(workdir / "lock", os.O_RDWR | os.O_CREAT)
+        file = None if on_bucket(workdir) else os.open(workdir / "lock", os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise _unusable(workdir, error) from error
+    if file is None:
+        yield
+        return
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,6 +60,15 @@ def locked(workdir: epath.Path) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def on_bucket(workdir: epath.Path) -> bool:
+    """Whether a directory is in object storage, which has neither locks nor renames.
+
+    >>> on_bucket(epath.Path("gs://bucket/run")), on_bucket(epath.Path("/tmp/run"))
+    (True, False)
+    """
+    return "://" in os.fspath(workdir)
 
 
 def claim(workdir: epath.Path, config: ConfigDict) -> None:
@@ -77,17 +93,21 @@ def claim(workdir: epath.Path, config: ConfigDict) -> None:
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is not a run's config: {error}; pass another --workdir") from error
     here, there = _flat(ours), _flat(theirs)
-    # Where the data lie does not change what is computed from them.
     different = [
-        f"{name}={there.get(name)!r}, not {here.get(name)!r}"
-        for name in sorted(here.keys() | there.keys())
-        if here.get(name) != there.get(name) and not name.endswith("data.data_dir")
+        name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)
     ]
-    if different:
+    refused = [
+        f"{name}={there.get(name)!r}, not {here.get(name)!r}"
+        for name in different
+        if not name.endswith(MAY_CHANGE)
+    ]
+    if refused:
         raise UserError(
-            f"workdir {workdir} holds another config's run ({'; '.join(different)}); "
+            f"workdir {workdir} holds another config's run ({'; '.join(refused)}); "
             f"pass another --workdir"
         )
+    if different:
+        write_whole(file, json.dumps(ours, indent=2) + "\n")
 
 
 def _unusable(workdir: epath.Path, error: OSError) -> UserError:
@@ -114,6 +134,7 @@ def environment() -> dict[str, Any]:
         else f"{platform.machine()} CPU, {os.cpu_count()} cores",
         "platform": device.platform,
         "device_count": jax.device_count(),
+        "process_count": jax.process_count(),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in VERSIONS},
@@ -137,7 +158,8 @@ class Telemetry:
 
         self._workdir = workdir
         self._metrics_file = workdir / "metrics.jsonl"
-        write_whole(self._metrics_file, "".join(_line(record) for record in history))
+        self._lines = [_line(record) for record in history]
+        write_whole(self._metrics_file, "".join(self._lines))
         self._log = metric_writers.LoggingWriter()
         with self._writing_events():
             self._tensorboard = metric_writers.SummaryWriter(os.fspath(workdir))
@@ -173,8 +195,9 @@ class Telemetry:
 
     def epoch(self, record: dict[str, float]) -> None:
         """Reports one epoch: to `metrics.jsonl`, TensorBoard and the log."""
-        with self._metrics_file.open("a") as file:
-            file.write(_line(record))
+        # Whole, because to what is on a bucket nothing can be added.
+        self._lines.append(_line(record))
+        write_whole(self._metrics_file, "".join(self._lines))
         step = int(record["step"])
         scalars = {name: value for name, value in record.items() if name != "step"}
         with self._writing_events():

@@ -19,9 +19,9 @@ config = importlib.import_module(f"configs.{sys.argv[1]}").get_config()
 experiment = build.build(config)
 dataset, normalize = build.load(config, experiment)
 train_step, _ = build.make_steps(config, experiment, normalize)
-train_steps = parallel.compile_training(parallel.training(
+train_steps = jax.jit(parallel.training(
     train_step, batch_size=config.batch_size, steps_per_epoch=experiment.steps_per_epoch
-))
+), donate_argnums=0)
 state = jax.jit(partial(
     step.init_state,
     model=experiment.model,
@@ -29,7 +29,7 @@ state = jax.jit(partial(
     image_shape=experiment.dataset.image_shape,
 ))(jax.random.key(config.seed))
 before = jax.device_get(state.params)
-train_split, _ = parallel.to_device(dataset)
+train_split, _ = parallel.to_device(dataset, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
 state, metrics, _ = train_steps(state, train_split, 2)
 loss = float(metrics.compute()["loss"])
 assert 1.5 < loss < 6, loss

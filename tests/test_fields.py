@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from configs import base, quickstart
-from experiments import build, fields, optimizers, ranges, step
+from experiments import build, fields, optimizers, parallel, ranges, step
 from experiments.architectures import ATTENTION, BACKBONES, DTYPES
 from experiments.data.preprocess import STEPS
 from experiments.errors import UserError
@@ -72,6 +72,7 @@ def test_a_config_is_checked_without_importing_what_takes_seconds():
         ("schedule.variant", schedules._VARIANTS),
         ("schedule.cooldown", phases._COOLDOWNS),
         ("loss.name", LOSSES),
+        ("parallel.strategy", parallel.STRATEGIES),
     ],
 )
 def test_the_choices_are_what_there_is(path, known):
@@ -79,7 +80,7 @@ def test_the_choices_are_what_there_is(path, known):
 
 
 def test_the_choices_are_all_there_are():
-    assert len(fields.CHOICES) == 11
+    assert len(fields.CHOICES) == 12
     assert tuple(STEPS) == fields.PREPROCESS
 
 
@@ -332,6 +333,9 @@ GOOD = {
     "schedule.triangle_decay_rate": st.floats(0, 1, exclude_min=True),
     "loss.name": st.sampled_from(fields.CHOICES["loss.name"]),
     "loss.label_smoothing": st.floats(0, 1, exclude_max=True),
+    "parallel.strategy": st.sampled_from(fields.CHOICES["parallel.strategy"]),
+    "parallel.sync_batch_norm": st.booleans(),
+    "parallel.accumulate_steps": st.sampled_from([1, 1, 1, 2, 4, 65536]),
     "guard.loss_threshold": st.none() | st.floats(0, 1e30, exclude_min=True),
     "guard.grace_epochs": st.floats(0, 1e6) | st.floats(0, 1e9),
     "guard.max_rollbacks": st.integers(0, 1000),
@@ -341,7 +345,16 @@ GOOD = {
     "checkpoint.max_to_keep": st.integers(1, 10**6),
 }
 NAMES = st.sampled_from(sorted(GOOD))
-SECTIONS = ["data", "model", "model.attention", "optimizer", "schedule", "loss", "guard"]
+SECTIONS = [
+    "data",
+    "model",
+    "model.attention",
+    "optimizer",
+    "schedule",
+    "loss",
+    "parallel",
+    "guard",
+]
 EXTREMES = [
     *(sign * size for size in (1e-320, 1e-45, 1e-30, 1e30, 1e39, 1e308) for sign in (1, -1)),
     *(0, -0.0, -1, 1, 2, 1000, 2**31 - 1, 2**31, 2**32, 2**63, 10**400, -(10**400)),
@@ -477,11 +490,15 @@ def test_many_made_up_configs_are_refused_in_one_sentence_or_can_be_trained(monk
 def assert_takes_a_step(config, experiment):
     dataset, normalize = build.load(config, experiment)
     train_step, _ = build.make_steps(config, experiment, normalize)
+    strategy = parallel.make_strategy(config.parallel, jax.devices()[:1])
+    train_steps = parallel.training(
+        train_step,
+        batch_size=config.batch_size,
+        steps_per_epoch=experiment.steps_per_epoch,
+        share=strategy.share,
+    )
     state = jax.jit(init_state(experiment))(jax.random.key(config.seed))
-    batch = {
-        "image": dataset.train_images[: config.batch_size],
-        "label": dataset.train_labels[: config.batch_size],
-    }
-    state, metrics = jax.jit(train_step)(state, batch)
+    train_split, _ = parallel.to_device(dataset, strategy.sharding)
+    state, metrics, _ = strategy.compile(train_steps, donate=True)(state, train_split, 1)
     assert state.step == 1
     assert metrics.compute()["loss"].shape == ()

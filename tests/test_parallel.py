@@ -40,8 +40,8 @@ def counting_step(state, batch):
 
 @pytest.fixture
 def train_steps():
-    return parallel.compile_training(
-        parallel.training(counting_step, batch_size=BATCH, steps_per_epoch=STEPS)
+    return jax.jit(
+        parallel.training(counting_step, batch_size=BATCH, steps_per_epoch=STEPS), donate_argnums=0
     )
 
 
@@ -84,8 +84,8 @@ def test_one_compilation_serves_intervals_of_any_length(split):
         traces += 1
         return counting_step(state, batch)
 
-    train_steps = parallel.compile_training(
-        parallel.training(traced_step, batch_size=BATCH, steps_per_epoch=STEPS)
+    train_steps = jax.jit(
+        parallel.training(traced_step, batch_size=BATCH, steps_per_epoch=STEPS), donate_argnums=0
     )
     state = fresh_state()
     for num_steps in (1, 3, 4, 2):
@@ -137,8 +137,8 @@ def test_a_real_step_in_the_loop_equals_it_alone():
             jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), jax.random.key(3)
         )
 
-    train_steps = parallel.compile_training(
-        parallel.training(train_step, batch_size=8, steps_per_epoch=2)
+    train_steps = jax.jit(
+        parallel.training(train_step, batch_size=8, steps_per_epoch=2), donate_argnums=0
     )
     together, *_ = train_steps(start(), split, 2)
     _, order_key, *_ = step.run_keys(jax.random.key(3))

@@ -32,7 +32,10 @@ def test_a_workdir_is_claimed_for_one_config(workdir):
     assert written == json.loads(config.to_json())
     telemetry.claim(workdir, config)  # the same run goes on
     config.data.data_dir = "elsewhere"
-    telemetry.claim(workdir, config)  # the same data in another place
+    config.parallel.strategy = "pmap"
+    telemetry.claim(workdir, config)  # the same data in another place, the same run in another way
+    written = json.loads((workdir / "config.json").read_text())
+    assert written == json.loads(config.to_json())
     config.schedule.name = "constant"
     config.seed = 5
     message = (

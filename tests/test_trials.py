@@ -36,7 +36,7 @@ def run_block(block_trials):
     padded = [*block_trials, *[block_trials[-1]] * (-len(block_trials) % mesh.size)]
     block = trials.make_block([t.config for t in padded], [t.experiment for t in padded])
     dataset, normalize = build.load(first.config, first.experiment)
-    train, test = jax.device_put(parallel.to_device(dataset), trials.everywhere(mesh))
+    train, test = parallel.to_device(dataset, trials.everywhere(mesh))
     programs = trials.make_programs(first.config, first.experiment, normalize, mesh)
     state = programs.init(block)
     for _ in range(2):
@@ -48,12 +48,14 @@ def run_alone(trial):
     """The same epochs by the program of `experiments.train`."""
     config, experiment = trial.config, trial.experiment
     dataset, normalize = build.load(config, experiment)
-    train, test = parallel.to_device(dataset)
+    alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    train, test = parallel.to_device(dataset, alone)
     train_step, eval_step = build.make_steps(config, experiment, normalize)
-    train_steps = parallel.compile_training(
+    train_steps = jax.jit(
         parallel.training(
             train_step, batch_size=config.batch_size, steps_per_epoch=experiment.steps_per_epoch
-        )
+        ),
+        donate_argnums=0,
     )
     init = partial(
         step.init_state,
@@ -119,7 +121,7 @@ def test_a_block_is_as_large_as_the_memory_allows(monkeypatch, share, size):
         [t.config for t in block_trials], [t.experiment for t in block_trials]
     )
     dataset, normalize = build.load(first.config, first.experiment)
-    train, _ = parallel.to_device(dataset)
+    train, _ = parallel.to_device(dataset, trials.everywhere(mesh))
     programs = trials.make_programs(first.config, first.experiment, normalize, mesh)
     lowered = programs.train.lower(jax.eval_shape(programs.init, block), block, train, 1)
     analysis = lowered.compile().memory_analysis()

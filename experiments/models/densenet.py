@@ -22,16 +22,23 @@ class DenseLayer(nn.Module):
       growth_rate: number of channels that the layer adds.
       dropout_rate: share of the values dropped after each convolution.
       dtype: dtype of the computation; parameters are float32.
+      axis_name: the mapped axis over which a batch norm takes its statistics, besides the batch.
     """
 
     growth_rate: int
     dropout_rate: float
     dtype: Any
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, h, w, c] to [batch, h, w, c + growth_rate]."""
-        norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         dropout = partial(nn.Dropout, self.dropout_rate, deterministic=not train)
         y = nn.relu(norm(name="bottleneck_norm")(x))
         y = Conv(4 * self.growth_rate, (1, 1), dtype=self.dtype, name="bottleneck")(y)
@@ -46,15 +53,22 @@ class Transition(nn.Module):
     Attributes:
       dropout_rate: share of the values dropped after the convolution.
       dtype: dtype of the computation; parameters are float32.
+      axis_name: the mapped axis over which a batch norm takes its statistics, besides the batch.
     """
 
     dropout_rate: float
     dtype: Any
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, h, w, c] to [batch, h // 2, w // 2, c // 2]."""
-        norm = BatchNorm(use_running_average=not train, dtype=self.dtype, name="norm")
+        norm = BatchNorm(
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name="norm",
+        )
         x = nn.relu(norm(x))
         x = Conv(x.shape[-1] // 2, (1, 1), dtype=self.dtype, name="conv")(x)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
@@ -73,6 +87,7 @@ class DenseNet(nn.Module):
       variant: "cifar" (a stem of 3x3, stride 1) or "imagenet" (7x7, stride 2, then a 3x3 max-pool,
         stride 2).
       dtype: dtype of the computation; parameters are float32.
+      axis_name: the mapped axis over which a batch norm takes its statistics, besides the batch.
     """
 
     block_sizes: Sequence[int]
@@ -81,6 +96,7 @@ class DenseNet(nn.Module):
     dropout_rate: float = 0.0
     variant: str = "cifar"
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @property
     def min_image_side(self) -> int:
@@ -94,7 +110,12 @@ class DenseNet(nn.Module):
         """Maps float images [batch, height, width, channels] to features [batch, features]."""
         x = images.astype(self.dtype)
         growth_rate = scaled(self.growth_rate, self.width_multiplier)
-        norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         if self.variant == "imagenet":
             x = Conv(2 * growth_rate, (7, 7), 2, padding=3, dtype=self.dtype, name="stem")(x)
             x = nn.relu(norm(name="stem_norm")(x))
@@ -103,12 +124,16 @@ class DenseNet(nn.Module):
             x = Conv(2 * growth_rate, (3, 3), padding=1, dtype=self.dtype, name="stem")(x)
         for block, num_layers in enumerate(self.block_sizes, start=1):
             if block > 1:
-                x = Transition(self.dropout_rate, self.dtype, name=f"transition{block - 1}")(
-                    x, train=train
-                )
+                x = Transition(
+                    self.dropout_rate, self.dtype, self.axis_name, name=f"transition{block - 1}"
+                )(x, train=train)
             for layer in range(1, num_layers + 1):
                 x = DenseLayer(
-                    growth_rate, self.dropout_rate, self.dtype, name=f"block{block}_layer{layer}"
+                    growth_rate,
+                    self.dropout_rate,
+                    self.dtype,
+                    self.axis_name,
+                    name=f"block{block}_layer{layer}",
                 )(x, train=train)
         x = nn.relu(norm(name="norm")(x))
         return x.mean(axis=(1, 2))

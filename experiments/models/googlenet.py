@@ -47,6 +47,7 @@ class ConvNorm(nn.Module):
     kernel_size: int
     strides: int = 1
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -55,7 +56,13 @@ class ConvNorm(nn.Module):
         x = Conv(
             self.filters, (side, side), self.strides, side // 2, dtype=self.dtype, name="conv"
         )(x)
-        norm = BatchNorm(use_running_average=not train, epsilon=1e-3, dtype=self.dtype, name="norm")
+        norm = BatchNorm(
+            use_running_average=not train,
+            epsilon=1e-3,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name="norm",
+        )
         return nn.relu(norm(x))
 
 
@@ -64,6 +71,7 @@ class Inception(nn.Module):
 
     filters: Filters
     dtype: Any
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -71,7 +79,10 @@ class Inception(nn.Module):
 
         def conv(x: jax.Array, name: str, kernel_size: int) -> jax.Array:
             filters = getattr(self.filters, name)
-            return ConvNorm(filters, kernel_size, dtype=self.dtype, name=name)(x, train=train)
+            norm = ConvNorm(
+                filters, kernel_size, dtype=self.dtype, axis_name=self.axis_name, name=name
+            )
+            return norm(x, train=train)
 
         pooled = nn.max_pool(x, (3, 3), (1, 1), padding="SAME")
         branches = [
@@ -89,6 +100,7 @@ class AuxiliaryClassifier(nn.Module):
     num_classes: int
     width_multiplier: float
     dtype: Any
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -98,7 +110,8 @@ class AuxiliaryClassifier(nn.Module):
         window = (x.shape[1] - 3 * strides[0], x.shape[2] - 3 * strides[1])
         x = nn.avg_pool(x, window, strides)
         filters = scaled(128, self.width_multiplier)
-        x = ConvNorm(filters, 1, dtype=self.dtype, name="reduce")(x, train=train)
+        reduce = ConvNorm(filters, 1, dtype=self.dtype, axis_name=self.axis_name, name="reduce")
+        x = reduce(x, train=train)
         x = nn.Dense(
             scaled(1024, self.width_multiplier),
             dtype=self.dtype,
@@ -122,6 +135,7 @@ class GoogLeNet(nn.Module):
         them. In training mode alone, they sow their logits [batch, auxiliary_classes] as "4a" and
         "4d" in the collection "auxiliary_logits"; the paper adds 0.3 times the loss of each.
       dtype: dtype of the computation; parameters are float32.
+      axis_name: the mapped axis over which a batch norm takes its statistics, besides the batch.
     """
 
     width_multiplier: float = 1.0
@@ -129,6 +143,7 @@ class GoogLeNet(nn.Module):
     dropout_rate: float = 0.4
     auxiliary_classes: int | None = None
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @property
     def min_image_side(self) -> int:
@@ -144,19 +159,21 @@ class GoogLeNet(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps float images [batch, height, width, channels] to features [batch, features]."""
         halve = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding="SAME")
+        conv = partial(ConvNorm, dtype=self.dtype, axis_name=self.axis_name)
         narrow, wide = (scaled(filters, self.width_multiplier) for filters in (64, 192))
         x = images.astype(self.dtype)
         if self.variant == "imagenet":
-            x = halve(ConvNorm(narrow, 7, 2, dtype=self.dtype, name="stem1")(x, train=train))
-            x = ConvNorm(narrow, 1, dtype=self.dtype, name="stem2")(x, train=train)
-            x = halve(ConvNorm(wide, 3, dtype=self.dtype, name="stem3")(x, train=train))
+            x = halve(conv(narrow, 7, 2, name="stem1")(x, train=train))
+            x = conv(narrow, 1, name="stem2")(x, train=train)
+            x = halve(conv(wide, 3, name="stem3")(x, train=train))
         else:
-            x = ConvNorm(wide, 3, dtype=self.dtype, name="stem")(x, train=train)
+            x = conv(wide, 3, name="stem")(x, train=train)
         for name, published in BLOCKS.items():
             if name in ("4a", "5a"):
                 x = halve(x)
             filters = Filters(*(scaled(channels, self.width_multiplier) for channels in published))
-            x = Inception(filters, self.dtype, name=f"inception{name}")(x, train=train)
+            inception = Inception(filters, self.dtype, self.axis_name, name=f"inception{name}")
+            x = inception(x, train=train)
             if (
                 name in AUXILIARY
                 and self.auxiliary_classes is not None
@@ -166,6 +183,7 @@ class GoogLeNet(nn.Module):
                     self.auxiliary_classes,
                     self.width_multiplier,
                     self.dtype,
+                    self.axis_name,
                     name=f"auxiliary{name}",
                 )
                 self.sow("auxiliary_logits", name, auxiliary(x, train=train))

@@ -21,6 +21,7 @@ class BasicBlock(nn.Module):
     filters: int
     strides: int
     dtype: Any
+    axis_name: str | None = None
 
     expansion = 1
 
@@ -28,7 +29,12 @@ class BasicBlock(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, h, w, c] to [batch, h / strides, w / strides, filters]."""
         conv = partial(Conv, dtype=self.dtype)
-        norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         y = conv(self.filters, (3, 3), self.strides, padding=1)(x)
         y = nn.relu(norm()(y))
         y = conv(self.filters, (3, 3), padding=1)(y)
@@ -47,6 +53,7 @@ class BottleneckBlock(nn.Module):
     filters: int
     strides: int
     dtype: Any
+    axis_name: str | None = None
 
     expansion = 4
 
@@ -54,7 +61,12 @@ class BottleneckBlock(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, h, w, c] to [batch, h / strides, w / strides, 4 * filters]."""
         conv = partial(Conv, dtype=self.dtype)
-        norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         y = nn.relu(norm()(conv(self.filters, (1, 1))(x)))
         y = nn.relu(norm()(conv(self.filters, (3, 3), self.strides, padding=1)(y)))
         y = conv(self.expansion * self.filters, (1, 1))(y)
@@ -76,6 +88,7 @@ class ResNet(nn.Module):
       variant: "cifar" (a stem of 3x3, stride 1) or "imagenet" (7x7, stride 2, then a 3x3 max-pool,
         stride 2).
       dtype: dtype of the computation; parameters are float32.
+      axis_name: the mapped axis over which a batch norm takes its statistics, besides the batch.
     """
 
     stage_sizes: Sequence[int]
@@ -83,6 +96,7 @@ class ResNet(nn.Module):
     width_multiplier: float = 1.0
     variant: str = "cifar"
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @property
     def min_image_side(self) -> int:
@@ -95,7 +109,12 @@ class ResNet(nn.Module):
         """Maps float images [batch, height, width, channels] to features [batch, features]."""
         x = images.astype(self.dtype)
         filters = scaled(64, self.width_multiplier)
-        norm = BatchNorm(use_running_average=not train, dtype=self.dtype, name="stem_norm")
+        norm = BatchNorm(
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name="stem_norm",
+        )
         if self.variant == "imagenet":
             x = Conv(filters, (7, 7), 2, padding=3, dtype=self.dtype, name="stem")(x)
             x = nn.relu(norm(x))
@@ -109,6 +128,7 @@ class ResNet(nn.Module):
                     filters=filters * 2**stage,
                     strides=2 if stage > 0 and index == 0 else 1,
                     dtype=self.dtype,
+                    axis_name=self.axis_name,
                     name=f"stage{stage + 1}_block{index + 1}",
                 )(x, train=train)
         return x.mean(axis=(1, 2))

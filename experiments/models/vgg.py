@@ -24,6 +24,7 @@ class VGG(nn.Module):
       dropout_rate: dropout after each fully connected layer (section 3.1); in training mode it
         draws from the random numbers "dropout".
       dtype: dtype of the computation; parameters are float32.
+      axis_name: the mapped axis over which a batch norm takes its statistics, besides the batch.
     """
 
     stages: Sequence[tuple[int, int]]
@@ -32,6 +33,7 @@ class VGG(nn.Module):
     batch_norm: bool = False
     dropout_rate: float = 0.5
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @property
     def min_image_side(self) -> int:
@@ -56,6 +58,7 @@ class VGG(nn.Module):
                     x = BatchNorm(
                         use_running_average=not train,
                         dtype=self.dtype,
+                        axis_name=self.axis_name,
                         name=f"stage{stage}_norm{index}",
                     )(x)
                 x = nn.relu(x)

@@ -31,10 +31,12 @@ class SeparableConv(nn.Module):
     Attributes:
       filters: number of channels after the 1x1 convolution.
       dtype: dtype of the computation; parameters are float32.
+      axis_name: the mapped axis over which a batch norm takes its statistics, besides the batch.
     """
 
     filters: int
     dtype: Any
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -51,7 +53,13 @@ class SeparableConv(nn.Module):
             name="depthwise",
         )(x)
         x = Conv(self.filters, (1, 1), dtype=self.dtype, name="pointwise")(x)
-        return BatchNorm(use_running_average=not train, dtype=self.dtype, name="norm")(x)
+        norm = BatchNorm(
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name="norm",
+        )
+        return norm(x)
 
 
 class Block(nn.Module):
@@ -61,24 +69,32 @@ class Block(nn.Module):
       filters: number of channels after each separable convolution.
       strides: 2 to end in a max-pool that halves the image, else 1.
       dtype: dtype of the computation; parameters are float32.
+      axis_name: the mapped axis over which a batch norm takes its statistics, besides the batch.
     """
 
     filters: Sequence[int]
     strides: int
     dtype: Any
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, h, w, c] to [batch, h / strides, w / strides, filters[-1]], rounded up."""
         y = x
         for index, filters in enumerate(self.filters, start=1):
-            y = SeparableConv(filters, self.dtype, name=f"separable{index}")(
+            y = SeparableConv(filters, self.dtype, self.axis_name, name=f"separable{index}")(
                 nn.relu(y), train=train
             )
         if self.strides > 1:
             y = nn.max_pool(y, (3, 3), (self.strides, self.strides), padding="SAME")
             x = Conv(self.filters[-1], (1, 1), self.strides, dtype=self.dtype, name="shortcut")(x)
-            x = BatchNorm(use_running_average=not train, dtype=self.dtype, name="shortcut_norm")(x)
+            norm = BatchNorm(
+                use_running_average=not train,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+                name="shortcut_norm",
+            )
+            x = norm(x)
         return x + y
 
 
@@ -91,12 +107,14 @@ class Xception(nn.Module):
       variant: "imagenet" (two 3x3 convolutions without padding, the first of stride 2) or "cifar"
         (both of stride 1 and padded, so that the last block of a 32x32 image is 2x2).
       dtype: dtype of the computation; parameters are float32.
+      axis_name: the mapped axis over which a batch norm takes its statistics, besides the batch.
     """
 
     width_multiplier: float = 1.0
     dropout_rate: float = 0.5
     variant: str = "cifar"
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @property
     def min_image_side(self) -> int:
@@ -108,7 +126,12 @@ class Xception(nn.Module):
         """Maps float images [batch, height, width, channels] to features [batch, features]."""
         x = images.astype(self.dtype)
         width = partial(scaled, multiplier=self.width_multiplier)
-        norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         stride, padding = (2, "VALID") if self.variant == "imagenet" else (1, "SAME")
         x = Conv(width(32), (3, 3), stride, padding=padding, dtype=self.dtype, name="stem1")(x)
         x = nn.relu(norm(name="stem1_norm")(x))
@@ -120,11 +143,12 @@ class Xception(nn.Module):
                 [width(channels) for channels in filters],
                 strides,
                 self.dtype,
+                self.axis_name,
                 name=f"block{number}",
             )(x, train=train)
         for index, channels in enumerate((1536, 2048), start=1):
-            x = SeparableConv(width(channels), self.dtype, name=f"exit{index}")(x, train=train)
-            x = nn.relu(x)
+            conv = SeparableConv(width(channels), self.dtype, self.axis_name, name=f"exit{index}")
+            x = nn.relu(conv(x, train=train))
         return nn.Dropout(self.dropout_rate, deterministic=not train)(x.mean(axis=(1, 2)))
 
 
