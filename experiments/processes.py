@@ -114,7 +114,8 @@ def _check(cluster: Cluster) -> None:
         raise UserError(f"--coordinator_timeout={cluster.timeout:g} must be above 0 seconds")
     if missing:
         return
-    if not re.fullmatch(r".+:\d+", cluster.coordinator_address or ""):
+    address = re.fullmatch(r".+:(\d{1,5})", cluster.coordinator_address or "")
+    if address is None or int(address[1]) >= 2**16:
         raise UserError(
             f"--coordinator_address={cluster.coordinator_address!r} must be HOST:PORT, such as "
             "10.0.0.1:1234"
@@ -132,7 +133,7 @@ def _check_port(address: str) -> None:
     port = int(address.rsplit(":", 1)[1])
     try:
         socket.create_server(("", port)).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UserError(
             f"process 0 cannot listen on --coordinator_address={address!r} ({error}); choose "
             "another port"
