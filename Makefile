@@ -25,6 +25,7 @@ test-library: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/shellcheck scripts/*.sh scripts/*.sbatch .ci/run
 
 types: $(INSTALLED)
 	$(VENV)/bin/mypy

@@ -57,12 +57,12 @@ def open_manager(workdir: epath.Path, *, max_to_keep: int) -> Iterator[Manager]:
     manager = ocp.CheckpointManager(directory, options=options)
     try:
         yield manager
+        finish_saving(manager)
     except BaseException:
         # What ended the run is what is told, not what a save says of it afterwards.
         with contextlib.suppress(Exception):
             manager.close()
         raise
-    finish_saving(manager)
     manager.close()
 
 

@@ -51,6 +51,9 @@ class Report(NamedTuple):
     least: Estimate
 
 
+Compile = Callable[[int, list[Any], Chip], Report | None]
+
+
 def main() -> None:
     """Compiles as the flags say."""
     config = CONFIG.value
@@ -73,14 +76,14 @@ def main() -> None:
 
     reports: dict[str, Report] = {}
     largest: dict[str, int] = {}
-    compiler = _compiler(config)
+    compile_for = compiler(config)
     for name, chip in chips.items():
-        devices = _devices(name)
-        report = compiler(config.batch_size, devices, chip)
+        devices = devices_of(name)
+        report = compile_for(config.batch_size, devices, chip)
         if report is None:
             print(f"{name}: does not fit, looking for the largest batch", file=sys.stderr)
             largest[name] = largest_batch(
-                partial(_fits, compiler, devices, chip), below=config.batch_size // len(devices)
+                partial(_fits, compile_for, devices, chip), below=config.batch_size // len(devices)
             )
         else:
             reports[name] = report
@@ -173,7 +176,18 @@ def _chip(topology: str) -> Chip:
     return CHIPS[version]
 
 
-def _devices(topology: str) -> list[Any]:
+def devices_of(topology: str) -> list[Any]:
+    """The devices of TPUs that are not here.
+
+    Args:
+      topology: a chip and a shape, such as "v5e:2x4".
+
+    Returns:
+      A device a chip.
+
+    Raises:
+      UserError: there are no such TPUs.
+    """
     from jax.experimental import topologies
 
     options = ONE_DEVICE_A_CHIP.get(topology.split(":")[0], {})
@@ -185,8 +199,19 @@ def _devices(topology: str) -> list[Any]:
     return list(described.devices)
 
 
-def _compiler(config: ConfigDict) -> Callable[[int, list[Any], Chip], Report | None]:
-    """Makes the function that compiles the run's training program for a batch size and chips."""
+def compiler(config: ConfigDict) -> Compile:
+    """Makes the function that compiles the training program of a run.
+
+    Args:
+      config: the run's config; its data set is there.
+
+    Returns:
+      A function (batch size, devices, their chip) -> report, or None where it does not fit.
+
+    Raises:
+      UserError: the config cannot be used. The function raises it where the devices do not divide
+        the batch.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -239,13 +264,8 @@ def _compiler(config: ConfigDict) -> Callable[[int, list[Any], Chip], Report | N
     return compile_for
 
 
-def _fits(
-    compiler: Callable[[int, list[Any], Chip], Report | None],
-    devices: list[Any],
-    chip: Chip,
-    share: int,
-) -> bool:
-    return compiler(share * len(devices), devices, chip) is not None
+def _fits(compile_for: Compile, devices: list[Any], chip: Chip, share: int) -> bool:
+    return compile_for(share * len(devices), devices, chip) is not None
 
 
 def _report(compiled: Any, batch_size: int, num_chips: int, chip: Chip) -> Report | None:

@@ -1,5 +1,6 @@
 """What is saved is what is restored, and what is damaged is found out."""
 
+import json
 import shutil
 
 import jax
@@ -119,6 +120,23 @@ def test_damage_to_any_file_is_seen_and_the_checkpoint_before_it_taken(tmp_path,
         assert name.removeprefix("checkpoints/2/") in warning
         assert warning.endswith(f"was set aside as {workdir}/damaged_checkpoints/2")
         assert names(workdir / "checkpoints") == ["1"]
+        assert names(workdir / "damaged_checkpoints") == ["2"]
+
+
+def test_where_nothing_can_be_renamed_a_checkpoint_is_sealed_too(tmp_path, monkeypatch):
+    """As on a bucket, with the files of a disk: all but the two that commit it."""
+    monkeypatch.setattr(checkpoint, "on_bucket", lambda workdir: True)
+    write(tmp_path / "whole", 1, 2)
+    newest = tmp_path / "whole" / "checkpoints" / "2"
+    sealed = [*json.loads((newest / checkpoint.SEAL).read_text()), checkpoint.SEAL]
+    everything = {str(file.relative_to(newest)) for file in files(newest)}
+    assert everything - set(sealed) == {"commit_success.txt", checkpoint.METADATA}
+    for index, name in enumerate(sealed):
+        workdir = tmp_path / str(index)
+        shutil.copytree(tmp_path / "whole", workdir)
+        flip(workdir / "checkpoints" / "2" / name)
+        _, record = restore(workdir)
+        assert record == record_up_to(1)
         assert names(workdir / "damaged_checkpoints") == ["2"]
 
 

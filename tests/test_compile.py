@@ -115,7 +115,7 @@ config = quickstart.get_config()
 config.log_every_steps = 11
 config.model.update(name="nn2", width_multiplier=0.5)
 config.model.attention.name = "none"
-report = compile._compiler(config)(1024, compile._devices("v5e:2x2"), CHIPS["v5e"])
+report = compile.compiler(config)(1024, compile.devices_of("v5e:2x2"), CHIPS["v5e"])
 print(json.dumps([report.flops, report.collectives]))
 """
     process = subprocess.run(

@@ -1,0 +1,85 @@
+"""scripts/tpu.sh, with a gcloud that only writes down what it is asked."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = {
+    "PROJECT": "project",
+    "ZONE": "zone",
+    "TPU": "slice",
+    "ACCELERATOR_TYPE": "v5litepod-16",
+    "RUNTIME": "v2-alpha-tpuv5-lite",
+    "WORKDIR": "gs://bucket/run",
+    "DATA": "gs://bucket/tfds",
+}
+# The slice is gone at first, and the run finished once it has been started.
+GCLOUD = """#!/bin/sh
+echo "$@" >> "$CALLS"
+case "$*" in
+    *" describe "*) echo PREEMPTED ;;
+    "storage ls"*) grep -q experiments.train "$CALLS" ;;
+esac
+"""
+
+
+def tpu(tmp_path, *arguments, settings=SETTINGS):
+    """Exit code, standard error and what gcloud was asked, a line a call."""
+    for name, text in {"gcloud": GCLOUD, "sleep": "#!/bin/sh\n"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    calls = tmp_path / "calls"
+    calls.touch()
+    process = subprocess.run(
+        ["scripts/tpu.sh", *arguments],
+        cwd=ROOT,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return process.returncode, process.stderr, calls.read_text()
+
+
+def test_a_run_is_started_on_every_host_with_its_workdir_on_the_bucket(tmp_path):
+    code, errors, calls = tpu(tmp_path, "train", "--config=configs/cifar10_resnet34.py")
+    assert code == 0, errors
+    assert calls.startswith(
+        "compute tpus tpu-vm ssh slice --project=project --zone=zone --worker=all --command="
+    )
+    assert "experiments.train --config=configs/cifar10_resnet34.py" in calls
+    assert "--workdir='gs://bucket/run'" in calls
+
+
+def test_a_slice_that_was_taken_away_is_made_again_until_the_run_is_finished(tmp_path):
+    code, errors, calls = tpu(tmp_path, "keep", "--config=configs/quickstart.py")
+    assert code == 0, errors
+    order = [calls.index(f"tpu-vm {verb} slice") for verb in ("describe", "delete", "create")]
+    order += [calls.index("pip install"), calls.index("experiments.train")]
+    assert order == sorted(order)
+    assert calls.count("tpu-vm create") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "without", "code", "message"),
+    [
+        (
+            ["launch"],
+            None,
+            2,
+            "error: unknown command 'launch'; choose create, setup, train, logs,",
+        ),
+        ([], None, 2, "error: unknown command ''; choose create, "),
+        (["create"], "ZONE", 2, "ZONE"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_asked(tmp_path, arguments, without, code, message):
+    settings = {name: value for name, value in SETTINGS.items() if name != without}
+    returned, errors, calls = tpu(tmp_path, *arguments, settings=settings)
+    assert returned == code
+    assert message in errors
+    assert calls == ""
