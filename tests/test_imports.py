@@ -46,11 +46,20 @@ def test_rooms_of_the_laboratory(file: Path) -> None:
         assert str(room) == "checkpoint.py"
     if any(name.startswith("flax.linen") for name in names):
         assert room.parts[0] == "models"
-    entries = {"experiments.train", "experiments.sweep", "experiments.report"}
+    entries = {f"experiments.{name}" for name in ("train", "sweep", "report", "plot", "compile")}
     assert not names & entries, "nothing imports a command"
     inner = {"models", "data"} & {room.parts[0]} or str(room) == "step.py"
     if inner:
-        outer = {"build", "parallel", "trials", "checkpoint", "guard", "telemetry", "cli"}
+        outer = {
+            "build",
+            "parallel",
+            "processes",
+            "trials",
+            "checkpoint",
+            "guard",
+            "telemetry",
+            "cli",
+        }
         assert not names & {f"experiments.{name}" for name in outer}
 
 

@@ -169,9 +169,10 @@ def test_evaluation_counts_every_example_exactly_once(strategy, batch_size):
     assert metrics.compute()["accuracy"] == 1
 
 
-def test_a_batch_lies_in_shares_and_no_image_travels():
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_batch_lies_in_shares_and_no_image_travels(pieces):
     """The devices exchange gradients and sums, never activations or images."""
-    config = config_of(model="nn2")
+    config = config_of(model="nn2", pieces=pieces)
     experiment = build.build(config)
     strategy = parallel.make_strategy(config.parallel, jax.devices())
     train_step, _ = build.make_steps(config, experiment, lambda images: images / 255.0)
