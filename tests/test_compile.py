@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compile as compile_command
+from experiments import aot
+from experiments.compile import table
 from experiments.hlo import Collective
 from experiments.roofline import CHIPS, Estimate
 
@@ -109,13 +110,13 @@ def test_a_step_has_the_operations_that_can_be_counted_by_hand():
 import json, os
 os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 from configs import quickstart
-from experiments import compile
+from experiments import aot
 from experiments.roofline import CHIPS
 config = quickstart.get_config()
 config.log_every_steps = 11
 config.model.update(name="nn2", width_multiplier=0.5)
 config.model.attention.name = "none"
-report = compile.compiler(config)(1024, compile.devices_of("v5e:2x2"), CHIPS["v5e"])
+report = aot.compiler(config)(1024, aot.devices_of("v5e:2x2"), CHIPS["v5e"])
 print(json.dumps([report.flops, report.collectives]))
 """
     process = subprocess.run(
@@ -153,6 +154,29 @@ def test_what_does_not_fit_ends_with_code_1_and_the_largest_batch_that_does():
     assert more.returncode == 1
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(WITHOUT_LIBTPU, reason="needs libtpu")
+def test_a_crash_of_the_compiler_is_one_sentence_after_the_table_of_the_others():
+    crash_first = """
+import os, pydoc
+from experiments import aot
+
+class CrashFirst:
+    todo = [(os.abort, ()), (pydoc.locate, ("experiments.aot.compile_for_topology",))]
+
+    def __reduce__(self):
+        return self.todo.pop(0)
+
+aot.compile_for_topology = CrashFirst()
+"""
+    process = run(*NN2, "--topology=v6e:2x2,v5e:2x2", before=crash_first)
+    assert process.returncode == 2
+    assert process.stdout.startswith("|  | v5e:2x2 |")
+    last = process.stderr.splitlines()[-1]
+    assert last.startswith("error: the compiler of libtpu ")
+    assert "crashed on --topology=v6e:2x2;" in last
+
+
 def test_the_largest_batch_is_found_with_few_compilations():
     tried = []
 
@@ -160,13 +184,13 @@ def test_the_largest_batch_is_found_with_few_compilations():
         tried.append(share)
         return share <= 100
 
-    assert compile_command.largest_batch(fits, below=1024) == 100
+    assert aot.largest_batch(fits, below=1024) == 100
     assert len(tried) == 10
-    assert compile_command.largest_batch(lambda share: False, below=8) == 0
+    assert aot.largest_batch(lambda share: False, below=8) == 0
 
 
 def test_the_table_has_what_was_found():
-    report = compile_command.Report(
+    report = aot.Report(
         num_chips=8,
         batch_size=128,
         flops=2e9,
@@ -175,11 +199,11 @@ def test_the_table_has_what_was_found():
         collectives=[Collective("all-reduce", 2, 4_000_000)],
         least=Estimate(0.001, 0.004, 0.002),
     )
-    assert compile_command.used_bytes(report.memory) == 10
-    table = compile_command.table(
+    assert report.used_bytes == 10
+    lines = table(
         {"v5e:2x4": report, "v6e:2x4": report}, dict.fromkeys(("v5e:2x4", "v6e:2x4"), CHIPS["v5e"])
     )
-    assert "| images a step | 128 (16 a chip) | 128 (16 a chip) |" in table
-    assert "| collectives | 2 all-reduce, 4.0 MB | 2 all-reduce, 4.0 MB |" in table
-    assert "| least ms a step | 4, bound by memory | 4, bound by memory |" in table
-    assert "| images/s at most | 32,000 | 32,000 |" in table
+    assert "| images a step | 128 (16 a chip) | 128 (16 a chip) |" in lines
+    assert "| collectives | 2 all-reduce, 4.0 MB | 2 all-reduce, 4.0 MB |" in lines
+    assert "| least ms a step | 4, bound by memory | 4, bound by memory |" in lines
+    assert "| images/s at most | 32,000 | 32,000 |" in lines
