@@ -19,7 +19,18 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from experiments import build, checkpoint, cli, guard, matrix, parallel, step, telemetry, trials
+from experiments import (
+    build,
+    checkpoint,
+    cli,
+    compile_cache,
+    guard,
+    matrix,
+    parallel,
+    step,
+    telemetry,
+    trials,
+)
 from experiments.errors import Stopped, UserError
 from experiments.matrix import Trial
 
@@ -43,6 +54,7 @@ def main() -> None:
         summary = telemetry.finished(workdir)
         verb = "was finished before, in"
         if summary is None:
+            compile_cache.use(flags.FLAGS.compile_cache)
             summary = sweep(config, tuning, workdir)
             verb = "wrote"
     print(
@@ -296,6 +308,9 @@ def define_flags() -> None:
     """Defines the command's flags; not on import, for another command may define --config too."""
     config_flags.DEFINE_config_file("config", None, "A file of configs/sweeps/.", lock_config=True)
     flags.DEFINE_string("workdir", None, "Where the sweep is kept; runs/NAME by default.")
+    flags.DEFINE_bool(
+        "compile_cache", True, "Keep compiled programs in the user's cache directory."
+    )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """What a run tells: its files, TensorBoard, the log, and a progress bar on a terminal.
 
-clu's writers import TensorFlow, which takes seconds: they are imported when a run starts.
+clu's writers import TensorFlow, which takes seconds: a thread does it while the run compiles.
 """
 
 import contextlib
 import fcntl
+import functools
+import importlib
 import importlib.metadata
 import json
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import jax
@@ -142,6 +145,13 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _writers() -> ModuleType:
+    """Clu's writers; of several threads that ask for them the others wait for the first."""
+    # Nothing here computes with TensorFlow: without oneDNN it starts without its notices.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    return importlib.import_module("clu.metric_writers")
+
+
 class Telemetry:
     """The writers of one run, as a context.
 
@@ -152,21 +162,23 @@ class Telemetry:
     def __init__(
         self, workdir: epath.Path, *, num_steps: int, step: int, history: list[dict[str, float]]
     ) -> None:
-        # Nothing here computes with TensorFlow: without oneDNN it starts without its notices.
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-        from clu import metric_writers
-
+        threading.Thread(target=_writers, daemon=True).start()
         self._workdir = workdir
         self._metrics_file = workdir / "metrics.jsonl"
         self._lines = [_line(record) for record in history]
         write_whole(self._metrics_file, "".join(self._lines))
-        self._log = metric_writers.LoggingWriter()
-        with self._writing_events():
-            self._tensorboard = metric_writers.SummaryWriter(os.fspath(workdir))
         self._events: set[epath.Path] = set()
         self._bar = tqdm(
             total=num_steps, initial=step, unit="step", disable=not sys.stderr.isatty()
         )
+
+    @functools.cached_property
+    def _tensorboard(self) -> Any:
+        return _writers().SummaryWriter(os.fspath(self._workdir))
+
+    @functools.cached_property
+    def _log(self) -> Any:
+        return _writers().LoggingWriter()
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +190,8 @@ class Telemetry:
         trace: TracebackType | None,
     ) -> None:
         self._bar.close()
+        if "_tensorboard" not in self.__dict__:
+            return  # nothing was reported
         if error is None:
             with self._writing_events():
                 self._tensorboard.close()
@@ -187,11 +201,11 @@ class Telemetry:
             self._tensorboard.close()
 
     def interval(self, step: int, scalars: dict[str, float]) -> None:
-        """Reports the steps since the last report: to TensorBoard and the progress bar."""
-        with self._writing_events():
-            self._tensorboard.write_scalars(step, scalars)
+        """Reports the steps since the last report: to the progress bar and TensorBoard."""
         self._bar.set_postfix(loss=f"{scalars['interval_loss']:.4f}", refresh=False)
         self._bar.update(step - self._bar.n)
+        with self._writing_events():
+            self._tensorboard.write_scalars(step, scalars)
 
     def epoch(self, record: dict[str, float]) -> None:
         """Reports one epoch: to `metrics.jsonl`, TensorBoard and the log."""

@@ -29,6 +29,9 @@ PROFILE_STEPS = flags.DEFINE_string(
 DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Have a GPU compute the same bits every time; a CPU does anyway."
 )
+COMPILE_CACHE = flags.DEFINE_bool(
+    "compile_cache", True, "Keep compiled programs in the user's cache directory."
+)
 
 
 def main() -> None:
@@ -45,12 +48,13 @@ def main() -> None:
     profiled = window.parse(PROFILE_STEPS.value) if PROFILE_STEPS.value else None
 
     # With jax and its libraries, which take seconds.
-    from experiments import processes, run
+    from experiments import compile_cache, processes, run
 
     cluster = processes.Cluster(
         COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
     )
     with processes.joined(cluster, cli.give_up):
+        compile_cache.use(COMPILE_CACHE.value)
         summary, was_finished = run.run(config, workdir, profiled)
     print(
         f"test accuracy {summary['test_accuracy']:.2%} (best {summary['best_test_accuracy']:.2%}) "
