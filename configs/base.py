@@ -38,6 +38,9 @@ def get_config() -> ConfigDict:
     config.model.width_multiplier = 1.0  # times the published numbers of channels
     config.model.variant = "cifar"  # cifar or imagenet: for small images or for large ones
     config.model.dtype = "float32"  # of the computation, or bfloat16; parameters are float32
+    # Of products of float32 numbers on a GPU or TPU, which have faster and coarser ones: default
+    # (jax's own choice), high or highest (of float32 itself). A CPU always has float32's
+    config.model.matmul_precision = "default"
     config.model.batch_norm = False  # of the vggs; the later networks always have it
     config.model.auxiliary_heads = False  # of googlenet
     config.model.dropout_rate = config_dict.placeholder(float)  # None: the network's own

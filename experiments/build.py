@@ -1,9 +1,10 @@
 """From a config to everything a run is made of; what its data set cannot do is refused here."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
+import jax
 import optax
 from ml_collections import ConfigDict
 
@@ -15,6 +16,8 @@ from experiments.losses import LOSSES
 from experiments.models import Module
 from experiments.schedules import Run, make_schedule
 
+# Of `model.matmul_precision`; None leaves what jax is set to.
+MATMUL_PRECISIONS = {"default": None, "high": "high", "highest": "highest"}
 MAX_STEPS = 10**8  # of a run, whose learning rates are tabulated before it
 MAX_COUNT = 2**31 - 1  # steps are counted in int32
 MAX_BYTES = 2**34  # of all images of a data set, which are in memory at once
@@ -125,8 +128,9 @@ def make_steps(
         flip=config.data.augment and experiment.dataset.flip,
         axis_name=_axis_name(config),
     )
+    precision = MATMUL_PRECISIONS[config.model.matmul_precision]
     train_step = partial(
-        step.train_step,
+        _at_precision(step.train_step, precision),
         model=experiment.model,
         optimizer=experiment.optimizer,
         loss=partial(LOSSES[config.loss.name], label_smoothing=config.loss.label_smoothing),
@@ -136,13 +140,26 @@ def make_steps(
         axis_name=_axis_name(config),
     )
     eval_step = partial(
-        step.eval_step,
+        _at_precision(step.eval_step, precision),
         model=experiment.model,
         loss=LOSSES[config.loss.name],
         normalize=normalize,
         axis_name=_axis_name(config),
     )
     return train_step, eval_step
+
+
+def _at_precision(function: Callable[..., Any], precision: str | None) -> Callable[..., Any]:
+    """The function, whose products of float32 are of this precision, those of gradients too."""
+    if precision is None:
+        return function
+
+    @wraps(function)
+    def at_precision(*args: Any, **kwargs: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return function(*args, **kwargs)
+
+    return at_precision
 
 
 def _axis_name(config: ConfigDict) -> str | None:

@@ -31,6 +31,7 @@ CHOICES = {
     ),
     "model.variant": ("cifar", "imagenet"),
     "model.dtype": ("float32", "bfloat16"),
+    "model.matmul_precision": ("default", "high", "highest"),
     "model.attention.name": ("none", "beside", "before"),
     "optimizer.name": ("adam", "adamw", "rmsprop", "sgd"),
     "optimizer.decay": ("coupled", "decoupled"),

@@ -22,6 +22,7 @@ from experiments.errors import UserError
 from experiments.step import Batch, Metrics, TrainState, run_keys
 
 AXIS = "batch"
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 Share = Callable[[jax.Array], jax.Array]
 
 
@@ -76,6 +77,18 @@ def make_strategy(config: ConfigDict, devices: Sequence[jax.Device]) -> Strategy
     return STRATEGIES[config.strategy](mesh)
 
 
+def compiler_options(platform: str) -> dict[str, str]:
+    """What the compiler is told beyond its defaults.
+
+    Args:
+      platform: of the devices.
+
+    Returns:
+      Options by name.
+    """
+    return CPU_OPTIONS if platform == "cpu" else {}
+
+
 def check_batch_size(config: ConfigDict, num_devices: int) -> None:
     """Refuses a batch of which the devices cannot have equal shares.
 
@@ -103,7 +116,12 @@ def _jit(mesh: Mesh) -> Strategy:
 
     def compile_(function: Callable[..., Any], *, donate: bool) -> Callable[..., Any]:
         everywhere = NamedSharding(mesh, PartitionSpec())
-        return jax.jit(function, donate_argnums=0 if donate else (), out_shardings=everywhere)
+        return jax.jit(
+            function,
+            donate_argnums=0 if donate else (),
+            out_shardings=everywhere,
+            compiler_options=compiler_options(mesh.devices.flat[0].platform),
+        )
 
     return Strategy(mesh, share, compile_)
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from experiments.models import convolution
+from experiments.models import chunks, convolution
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -53,7 +54,7 @@ def cases(draw):
         st.sampled_from(["SAME", "VALID"])
         | st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2)
     )
-    # All sides of the numbers of channels from which matrix products are used.
+    # All sides of the numbers of channels from which other ways are used.
     channels = draw(st.sampled_from([(1, 3), (3, 32), (5, 6), (20, 21)]))
     return size, window, strides, pads, channels
 
@@ -62,7 +63,15 @@ def cases(draw):
 # LeNet's: large kernels without padding, on one channel and on several.
 @example(((8, 9), (5, 5), (1, 1), "VALID", (1, 3)))
 @example(((9, 7), (5, 4), (1, 1), ((0, 1), (1, 0)), (5, 20)))
-@settings(max_examples=16, deadline=None, derandomize=True)
+# 3x3 kernels of many channels: whole and broken tiles, all sides of the padding.
+@example(((8, 6), (3, 3), (1, 1), "SAME", (64, 66)))
+@example(((7, 9), (3, 3), (1, 1), "VALID", (65, 64)))
+@example(((5, 8), (3, 3), (1, 1), ((0, 1), (2, 0)), (128, 130)))
+@example(((6, 7), (3, 3), (1, 1), ((3, 0), (1, 4)), (130, 128)))
+# Phases that few taps reach, or none.
+@example(((9, 8), (1, 1), (2, 2), "SAME", (5, 6)))
+@example(((8, 9), (3, 2), (2, 3), ((1, 0), (0, 2)), (64, 64)))
+@settings(max_examples=24, deadline=None, derandomize=True)
 def test_gradients_equal_the_native_ones_in_float64(case):
     size, window, strides, pads, (inputs, outputs) = case
     with jax.enable_x64(True):
@@ -70,7 +79,7 @@ def test_gradients_equal_the_native_ones_in_float64(case):
         x = jax.random.normal(keys[0], (2, *size, inputs), jnp.float64)
         kernel = jax.random.normal(keys[1], (*window, inputs, outputs), jnp.float64)
         expected_output = native(x, kernel, strides, pads)
-        np.testing.assert_array_equal(ours(x, kernel, strides, pads), expected_output)
+        assert relative_error(ours(x, kernel, strides, pads), expected_output) < 1e-13
         weights = jax.random.normal(keys[2], expected_output.shape, jnp.float64)
         expected = gradients(partial(native, strides=strides, pads=pads), x, kernel, weights)
         actual = gradients(partial(ours, strides=strides, pads=pads), x, kernel, weights)
@@ -79,7 +88,7 @@ def test_gradients_equal_the_native_ones_in_float64(case):
             assert relative_error(a, e) < 1e-9
 
 
-@pytest.mark.parametrize("channels", [(3, 16), (16, 16), (32, 64)])
+@pytest.mark.parametrize("channels", [(3, 16), (16, 16), (32, 64), (64, 64), (128, 128)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_equal_the_native_ones_in_float32_inside_a_compiled_loop(channels, stride):
     keys = jax.random.split(jax.random.key(1), 3)
@@ -102,10 +111,11 @@ def test_gradients_equal_the_native_ones_in_float32_inside_a_compiled_loop(chann
         assert relative_error(a, 2 * e) < 1e-5
 
 
-def test_a_batch_of_kernels_by_vmap():
-    x = jax.random.normal(jax.random.key(2), (3, 2, 6, 6, 4))
-    kernels = jax.random.normal(jax.random.key(3), (3, 3, 3, 4, 5))
-    weights = jnp.ones((2, 6, 6, 5))
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 5), (64, 64), (128, 128)])
+def test_a_batch_of_kernels_by_vmap(inputs, outputs):
+    x = jax.random.normal(jax.random.key(2), (3, 2, 6, 6, inputs))
+    kernels = jax.random.normal(jax.random.key(3), (3, 3, 3, inputs, outputs))
+    weights = jax.random.normal(jax.random.key(6), (2, 6, 6, outputs))
     grads = partial(gradients, partial(ours, strides=(1, 1), pads="SAME"), weights=weights)
     expected = [grads(a, b) for a, b in zip(x, kernels, strict=True)]
     actual = jax.vmap(grads)(x, kernels)
@@ -121,3 +131,50 @@ def test_grouped_channels_take_the_native_convolution():
         x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT, feature_group_count=4
     )
     np.testing.assert_array_equal(ours(x, kernel, (1, 1), "SAME", groups=4), expected)
+
+
+@pytest.mark.parametrize("channels", [64, 128])
+def test_half_precision_is_never_summed_by_winograds_transforms(channels):
+    """Which would round every sum of theirs to 8 bits: both are the native ones, bit by bit."""
+    x = jax.random.normal(jax.random.key(7), (2, 6, 6, channels), jnp.bfloat16)
+    kernel = jax.random.normal(jax.random.key(8), (3, 3, channels, channels), jnp.bfloat16)
+    expected = native(x, kernel, (1, 1), "SAME")
+    np.testing.assert_array_equal(ours(x, kernel, (1, 1), "SAME"), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 12])
+def test_a_batch_in_chunks_is_the_batch(monkeypatch, batch):
+    x = jax.random.normal(jax.random.key(9), (batch, 5, 3))
+    y = jax.random.normal(jax.random.key(10), (batch, 2))
+    for images in (1, 3, 100):
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", images * x[0].nbytes)
+        sizes = set()
+
+        def double(x, sizes=sizes):
+            sizes.add(len(x))
+            return 2 * x[:, 0]
+
+        np.testing.assert_array_equal(jax.jit(partial(chunks.mapped, double))(x), 2 * x[:, 0])
+        # One size only, which divides the batch.
+        (size,) = sizes
+        assert batch % size == 0
+        assert size <= min(images, max(1, batch // 2))
+        totals = jax.jit(partial(chunks.summed, lambda x, y: (x.sum(0), x[:, 0].T @ y)))(x, y)
+        np.testing.assert_allclose(totals[0], x.sum(0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(totals[1], x[:, 0].T @ y, rtol=1e-5, atol=1e-5)
+
+
+def test_devices_that_share_a_batch_share_every_chunk():
+    """The program of many channels moves no image from device to device."""
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("batch"))
+    image = jax.ShapeDtypeStruct((16, 32, 32, 128), jnp.float32, sharding=sharding)
+    whole = NamedSharding(mesh, PartitionSpec())
+    kernel = jax.ShapeDtypeStruct((3, 3, 128, 128), jnp.float32, sharding=whole)
+    convolve = partial(ours, strides=(1, 1), pads="SAME")
+    assert chunks._size(jnp.zeros(image.shape)) == 4
+    program = gradients.lower(convolve, image, kernel, image).compile().as_text()
+    assert "all-reduce" in program
+    assert "all-gather" not in program
+    assert "all-to-all" not in program
+    assert "collective-permute" not in program

@@ -64,6 +64,7 @@ def test_a_config_is_checked_without_importing_what_takes_seconds():
         ("model.name", BACKBONES),
         ("model.variant", VARIANTS),
         ("model.dtype", DTYPES),
+        ("model.matmul_precision", build.MATMUL_PRECISIONS),
         ("model.attention.name", ATTENTION),
         ("optimizer.name", optimizers.METHODS),
         ("optimizer.decay", optimizers.DECAYS),
@@ -80,7 +81,7 @@ def test_the_choices_are_what_there_is(path, known):
 
 
 def test_the_choices_are_all_there_are():
-    assert len(fields.CHOICES) == 12
+    assert len(fields.CHOICES) == 13
     assert tuple(STEPS) == fields.PREPROCESS
 
 
@@ -158,6 +159,7 @@ BAD = [
     ("schedule.cooldown_fraction", 1.5, "cooldown_fraction=1.5 is out of range; .* at most 1"),
     ("model.name", "resnet\n18", r"unknown model.name='resnet\\n18'; choose one of nn2, nn3, "),
     ("model.name", "x" * 10**6, "unknown model.name='x{199}...; choose one of nn2, nn3, "),
+    ("model.matmul_precision", "fast", "precision='fast'; choose one of default, high, highest"),
     ("schedule.cooldown", "cos", "schedule.cooldown='cos'; choose one of linear, 1-sqrt, cosine"),
     ("data.preprocess", ("zcaa",), "unknown preprocessing step 'zcaa'; choose from .*zca"),
     ("guard.loss_threshold", 0.0, "loss_threshold=0.0 is out of range; it must be above 0"),
@@ -294,6 +296,7 @@ GOOD = {
     "model.width_multiplier": st.sampled_from([0.01, 0.1, 0.25, 1.0, 64]),
     "model.variant": st.sampled_from(fields.CHOICES["model.variant"]),
     "model.dtype": st.sampled_from(fields.CHOICES["model.dtype"]),
+    "model.matmul_precision": st.sampled_from(fields.CHOICES["model.matmul_precision"]),
     "model.batch_norm": st.booleans(),
     "model.auxiliary_heads": st.booleans(),
     "model.dropout_rate": st.none() | st.sampled_from([0.0, 0.5, 0.999]),
@@ -392,6 +395,7 @@ CHANGES = (
     | some([name for name in GOOD if name.startswith(("model.", "data.", "optim"))], "model.name")
     | st.lists(LIKELY, min_size=1, max_size=8)
     | st.lists(LIKELY | UNLIKELY, min_size=1, max_size=4)
+    | st.lists(UNLIKELY, min_size=1, max_size=2)
 )
 
 

@@ -1,4 +1,4 @@
-"""Our residual networks are the same function as torchvision's, written out in PyTorch here."""
+"""Our residual networks are the same functions as torchvision's, written out in PyTorch."""
 
 from functools import partial
 
@@ -13,67 +13,9 @@ from experiments.models.resnet import RESNETS
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
+pytorch = pytest.importorskip("benchmarks.pytorch")
 
 WIDTH = 8  # filters of the first stage, an eighth of the published 64
-STAGE_SIZES = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
-
-
-def conv(inputs, outputs, size, stride=1):
-    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
-
-
-class TorchBlock(nn.Module):
-    def __init__(self, inputs, filters, stride, bottleneck):
-        super().__init__()
-        if bottleneck:
-            outputs = 4 * filters
-            convs = [
-                conv(inputs, filters, 1),
-                conv(filters, filters, 3, stride),
-                conv(filters, outputs, 1),
-            ]
-        else:
-            outputs = filters
-            convs = [conv(inputs, filters, 3, stride), conv(filters, filters, 3)]
-        self.convs = nn.ModuleList(convs)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(c.out_channels) for c in convs)
-        self.shortcut = None
-        if stride != 1 or inputs != outputs:
-            self.shortcut = conv(inputs, outputs, 1, stride)
-            self.shortcut_norm = nn.BatchNorm2d(outputs)
-
-    def forward(self, x):
-        y = x
-        for index, (convolve, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            y = norm(convolve(torch.relu(y) if index else y))
-        return torch.relu(
-            y + (x if self.shortcut is None else self.shortcut_norm(self.shortcut(x)))
-        )
-
-
-class TorchResNet(nn.Module):
-    def __init__(self, name, variant, num_classes):
-        super().__init__()
-        bottleneck = name == "resnet50"
-        self.stem = conv(3, WIDTH, 7, 2) if variant == "imagenet" else conv(3, WIDTH, 3)
-        self.stem_norm = nn.BatchNorm2d(WIDTH)
-        self.pool = nn.MaxPool2d(3, 2, padding=1) if variant == "imagenet" else nn.Identity()
-        self.blocks = nn.ModuleDict()
-        channels = WIDTH
-        for stage, num_blocks in enumerate(STAGE_SIZES[name]):
-            for index in range(num_blocks):
-                filters, stride = WIDTH * 2**stage, 2 if stage > 0 and index == 0 else 1
-                self.blocks[f"stage{stage + 1}_block{index + 1}"] = TorchBlock(
-                    channels, filters, stride, bottleneck
-                )
-                channels = 4 * filters if bottleneck else filters
-        self.head = nn.Linear(channels, num_classes)
-
-    def forward(self, x):
-        x = self.pool(torch.relu(self.stem_norm(self.stem(x))))
-        for block in self.blocks.values():
-            x = block(x)
-        return self.head(x.mean(dim=(2, 3)))
 
 
 def array(tensor):
@@ -85,7 +27,7 @@ def kernel_of(convolution):
 
 
 def to_linen(model):
-    """The variables of our `Classifier` that hold the parameters of a `TorchResNet`."""
+    """The variables of our `Classifier` that hold the parameters of a network of PyTorch."""
     params = {"stem": kernel_of(model.stem)}
     norms = {("stem_norm",): model.stem_norm}
     for name, block in model.blocks.items():
@@ -115,7 +57,7 @@ def to_linen(model):
 def a_pair(name, variant):
     """A PyTorch network with random values everywhere, our network, and its variables."""
     torch.manual_seed(0)
-    reference = TorchResNet(name, variant, num_classes=10)
+    reference = pytorch.ResNet(name, width=WIDTH, variant=variant)
     for module in reference.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -139,7 +81,7 @@ def channels_first(images):
 
 # Sides even at every stride, where padding both sides by one and "SAME" differ.
 @pytest.mark.parametrize(("variant", "side"), [("cifar", 16), ("imagenet", 64)])
-@pytest.mark.parametrize("name", STAGE_SIZES)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_logits_equal_those_of_pytorch(name, variant, side):
     reference, model, variables = a_pair(name, variant)
     images = images_of(side, batch=2)

@@ -1,5 +1,6 @@
 """The transformer attention block of naveen2024, section 2.2, beside a backbone or before it."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -7,6 +8,53 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.layers import Conv
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Attention in the form of `flax.linen.MultiHeadAttention`, by cuDNN where that is possible.
+
+    cuDNN computes it in one kernel, without the weights in memory, and takes half precision alone.
+    Either way the softmax is float32's.
+
+    Args:
+      query: [batch, tokens, heads, head_size].
+      key: as `query`.
+      value: as `query`.
+
+    Returns:
+      The attended values, as `query`.
+    """
+    if query.dtype != jnp.bfloat16 or not _cudnn_can(*query.shape[1:]):
+        return _by_xla(query, key, value)
+    # The device here has cuDNN, but the program may be compiled for another.
+    return jax.lax.platform_dependent(query, key, value, cuda=_by_cudnn, default=_by_xla)
+
+
+def _by_xla(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    # That of jax.nn asks for an algorithm of products that GPUs before Ampere do not have.
+    weights = nn.dot_product_attention_weights(query, key, force_fp32_for_softmax=True)
+    return jnp.einsum("...hqk,...khd->...qhd", weights.astype(value.dtype), value)
+
+
+_by_cudnn = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+
+
+@functools.cache
+def _cudnn_can(tokens: int, heads: int, head_size: int) -> bool:
+    """Whether the default device compiles cuDNN's attention and its gradient for these sizes."""
+    query = jax.ShapeDtypeStruct((1, tokens, heads, head_size), jnp.bfloat16)
+
+    def forward_and_backward(query: jax.Array, key: jax.Array, value: jax.Array) -> Any:
+        attended, pull_back = jax.vjp(_by_cudnn, query, key, value)
+        return pull_back(attended)
+
+    # What cuDNN takes depends on its version, on the chip and on the sizes, and only part of it is
+    # known before it is asked; a run must not end because it was refused.
+    try:
+        jax.jit(forward_and_backward).lower(query, query, query).compile()
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 class PatchTransformer(nn.Module):
@@ -42,9 +90,9 @@ class PatchTransformer(nn.Module):
             "positions", nn.initializers.normal(0.02), (1, tokens.shape[1], self.width), jnp.float32
         )
         tokens = tokens + positions.astype(self.dtype)
-        attended = nn.MultiHeadAttention(self.num_heads, dtype=self.dtype, name="attention")(
-            nn.LayerNorm(dtype=self.dtype, name="attention_norm")(tokens)
-        )
+        attended = nn.MultiHeadAttention(
+            self.num_heads, dtype=self.dtype, attention_fn=attend, name="attention"
+        )(nn.LayerNorm(dtype=self.dtype, name="attention_norm")(tokens))
         tokens = tokens + attended
         hidden = nn.Dense(self.mlp_width, dtype=self.dtype, name="mlp_in")(
             nn.LayerNorm(dtype=self.dtype, name="mlp_norm")(tokens)

@@ -14,15 +14,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from experiments.models import chunks, winograd
+
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 
-# Measured on x86-64 with images of 32x32 to 4x4: from this many channels on, one matrix product for
-# each tap of the kernel is faster than a convolution over the batch (with 16 it is slower),
-MIN_CHANNELS_FOR_MATMUL = 20
-# and up to this many channels of images, one product for all taps together (28x28x1, 32x32x3).
-MAX_IMAGE_CHANNELS = 3
+# Measured on x86-64 with 128 images of 32x32 to 4x4, within loops. From this many channels on,
+# Winograd's algorithm is faster for 3x3 kernels of stride 1,
+MIN_CHANNELS_FOR_WINOGRAD = 64
+# and from this many on for their gradient, which has fewer products beside the transforms.
+MIN_CHANNELS_FOR_WINOGRAD_GRADIENT = 128
+# Up to this many channels of images a kernel's gradient is faster as one matrix product.
+MAX_CHANNELS_FOR_MATMUL = 3
 
 
 def conv_general_dilated(
@@ -80,13 +84,38 @@ def _native(
     )
 
 
-_conv = jax.custom_vjp(_native, nondiff_argnums=(2, 3, 4))
+def _for_platform(
+    x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads, precision: Any
+) -> jax.Array:
+    def native(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _native(x, kernel, strides, pads, precision)
+
+    if not _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD):
+        return native(x, kernel)
+
+    def by_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return winograd.convolve(x, kernel, pads, precision)
+
+    return lax.platform_dependent(x, kernel, cpu=by_winograd, default=native)
+
+
+_conv = jax.custom_vjp(_for_platform, nondiff_argnums=(2, 3, 4))
+
+
+def _suits_winograd(kernel: jax.Array, strides: Pair, min_channels: int) -> bool:
+    return (
+        kernel.shape[:2] == (3, 3)
+        and strides == (1, 1)
+        and min(kernel.shape[2:]) >= min_channels
+        # The sums of its transforms would be rounded to half precision.
+        and kernel.dtype in (jnp.float32, jnp.float64)
+    )
 
 
 def _forward(
     x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads, precision: Any
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _native(x, kernel, strides, pads, precision), (x, kernel)
+    return _for_platform(x, kernel, strides, pads, precision), (x, kernel)
 
 
 def _backward(
@@ -102,23 +131,10 @@ def _backward(
         )
         return pull_back(g)
 
-    if strides == (1, 1) and inputs[1].shape[2] <= MAX_IMAGE_CHANNELS:
-        kernel_gradient = _kernel_gradient_by_one_matmul
-    elif min(inputs[1].shape[2:]) < MIN_CHANNELS_FOR_MATMUL:
-        kernel_gradient = _kernel_gradient_by_convolution
-    else:
-        kernel_gradient = _kernel_gradient_by_matmul
-    # A convolution makes every pixel of the image's gradient out of all taps, of which most lie
-    # outside of a gradient that is much smaller than the image: a 5x5 kernel without padding.
-    if strides == (1, 1) and 2 * math.prod(gradient.shape[1:3]) < math.prod(inputs[0].shape[1:3]):
-        image_gradient = _image_gradient_by_matmul
-    else:
-        image_gradient = _image_gradient_by_convolution
-
     def canonical(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (
-            image_gradient(x, kernel, g, strides, pads, precision),
-            kernel_gradient(x, kernel, g, strides, pads, precision),
+            _image_gradient(x, kernel, g, strides, pads, precision),
+            _kernel_gradient(x, kernel, g, strides, pads, precision),
         )
 
     return lax.platform_dependent(*inputs, gradient, cpu=canonical, default=native)
@@ -127,48 +143,85 @@ def _backward(
 _conv.defvjp(_forward, _backward)
 
 
+def _image_gradient(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
+) -> jax.Array:
+    if _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD):
+        return winograd.image_gradient(kernel, g, pads, x.shape[1:3], precision)
+    # A convolution makes every pixel of the image's gradient out of all taps, of which most lie
+    # outside of a gradient that is much smaller than the image: a 5x5 kernel without padding.
+    if strides == (1, 1) and 2 * math.prod(g.shape[1:3]) < math.prod(x.shape[1:3]):
+        return _image_gradient_by_matmul(x, kernel, g, pads, precision)
+    return _image_gradient_by_convolution(x, kernel, g, strides, pads, precision)
+
+
+def _kernel_gradient(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
+) -> jax.Array:
+    if _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD_GRADIENT):
+        return winograd.kernel_gradient(x, g, pads, precision)
+    if strides == (1, 1) and (
+        kernel.shape[2] <= MAX_CHANNELS_FOR_MATMUL or kernel.shape[:2] == (1, 1)
+    ):
+        return _kernel_gradient_by_matmul(x, kernel, g, pads, precision)
+    return _kernel_gradient_by_convolution(x, kernel, g, strides, pads, precision)
+
+
 def _image_gradient_by_convolution(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
 ) -> jax.Array:
-    """The gradient spread out by the strides, convolved with the mirrored kernel."""
-    sides = []
-    for axis in range(2):
-        size = kernel.shape[axis]
-        before = size - 1 - pads[axis][0]
-        spread = (g.shape[axis + 1] - 1) * strides[axis] + 1
-        sides.append((before, x.shape[axis + 1] + size - 1 - spread - before))
-    return lax.conv_general_dilated(
-        g,
-        jnp.flip(kernel, (0, 1)).swapaxes(2, 3),
-        (1, 1),
-        sides,
-        lhs_dilation=strides,
-        dimension_numbers=LAYOUT,
-        precision=precision,
-    )
+    """The gradient convolved with the mirrored kernel; where strided, by phases.
+
+    A phase is the pixels that lie equally between strides. Only every so many taps reach them.
+    """
+    sizes = [-(-size // stride) for size, stride in zip(x.shape[1:3], strides, strict=True)]
+
+    def of_phase(phase: Sequence[int]) -> jax.Array:
+        taps, sides = [], []
+        for axis in range(2):
+            offset, first = divmod(phase[axis] + pads[axis][0], strides[axis])
+            number = len(range(first, kernel.shape[axis], strides[axis]))
+            before = number - 1 - offset
+            taps.append(slice(first, None, strides[axis]))
+            sides.append((before, sizes[axis] + offset - g.shape[axis + 1]))
+        own = jnp.flip(kernel[*taps], (0, 1)).swapaxes(2, 3)
+        if not own.size:
+            return jnp.zeros((len(g), *sizes, kernel.shape[2]), g.dtype)
+        return _native(g, own, (1, 1), (sides[0], sides[1]), precision)
+
+    phases = [
+        [of_phase((row, column)) for column in range(strides[1])] for row in range(strides[0])
+    ]
+    together = jnp.stack([jnp.stack(row, 3) for row in phases], 2)
+    whole = [size * stride for size, stride in zip(sizes, strides, strict=True)]
+    return together.reshape(len(x), *whole, -1)[:, : x.shape[1], : x.shape[2]]
 
 
 def _image_gradient_by_matmul(
-    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
+    x: jax.Array, kernel: jax.Array, g: jax.Array, pads: Pads, precision: Any
 ) -> jax.Array:
     """For each tap of the kernel, the gradient times it, added where the tap lay."""
     zero = jnp.zeros((), x.dtype)
-    image_gradient = jnp.zeros_like(x)
-    for row in range(kernel.shape[0]):
-        for column in range(kernel.shape[1]):
-            product = jnp.matmul(g, kernel[row, column].T, precision=precision)
-            sides = [
-                (tap - before, size - (tap - before) - g_size, 0)
-                for tap, (before, _), size, g_size in zip(
-                    (row, column), pads, x.shape[1:3], g.shape[1:3], strict=True
-                )
-            ]
-            image_gradient += lax.pad(product, zero, ((0, 0, 0), *sides, (0, 0, 0)))
-    return image_gradient
+
+    def of_gradients(gradients: jax.Array) -> jax.Array:
+        image_gradients = jnp.zeros((len(gradients), *x.shape[1:]), x.dtype)
+        for row in range(kernel.shape[0]):
+            for column in range(kernel.shape[1]):
+                product = jnp.matmul(gradients, kernel[row, column].T, precision=precision)
+                sides = [
+                    (tap - before, size - (tap - before) - g_size, 0)
+                    for tap, (before, _), size, g_size in zip(
+                        (row, column), pads, x.shape[1:3], g.shape[1:3], strict=True
+                    )
+                ]
+                image_gradients += lax.pad(product, zero, ((0, 0, 0), *sides, (0, 0, 0)))
+        return image_gradients
+
+    return chunks.mapped(of_gradients, g)
 
 
-def _kernel_gradient_by_one_matmul(
-    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
+def _kernel_gradient_by_matmul(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, pads: Pads, precision: Any
 ) -> jax.Array:
     """The pixels under every tap, taps and channels first, times the gradient."""
     height, width, in_channels, out_channels = kernel.shape
@@ -192,42 +245,17 @@ def _kernel_gradient_by_convolution(
         before = pads[axis][0]
         spread = (g.shape[axis + 1] - 1) * strides[axis] + 1
         sides.append((before, kernel.shape[axis] - 1 + spread - x.shape[axis + 1] - before))
-    channels_first = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        g.transpose(1, 2, 0, 3),
-        (1, 1),
-        sides,
-        rhs_dilation=strides,
-        dimension_numbers=LAYOUT,
-        precision=precision,
-    )
-    return channels_first.transpose(1, 2, 0, 3)
 
+    def of_images(images: jax.Array, gradients: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            images.transpose(3, 1, 2, 0),
+            gradients.transpose(1, 2, 0, 3),
+            (1, 1),
+            sides,
+            rhs_dilation=strides,
+            dimension_numbers=LAYOUT,
+            precision=precision,
+        )
 
-def _kernel_gradient_by_matmul(
-    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
-) -> jax.Array:
-    """For each tap of the kernel, the pixels under it times the gradient."""
-    height, width, in_channels, out_channels = kernel.shape
-    zero = jnp.zeros((), x.dtype)
-    padded = lax.pad(x, zero, ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
-    # The padding may leave pixels that no tap reaches, so each slice ends at its own last pixel.
-    reach = [(g.shape[axis + 1] - 1) * strides[axis] + 1 for axis in range(2)]
-    taps = []
-    for row in range(height):
-        for column in range(width):
-            pixels = lax.slice(
-                padded,
-                (0, row, column, 0),
-                (x.shape[0], row + reach[0], column + reach[1], in_channels),
-                (1, *strides, 1),
-            )
-            taps.append(
-                lax.dot_general(
-                    pixels.reshape(-1, in_channels),
-                    g.reshape(-1, out_channels),
-                    (((0,), (0,)), ((), ())),
-                    precision=precision,
-                )
-            )
-    return jnp.stack(taps).reshape(kernel.shape)
+    # Of all images at once XLA computes anew, slowly, what they were made of as it transposes them.
+    return chunks.summed(of_images, x, g).transpose(1, 2, 0, 3)
