@@ -1,0 +1,130 @@
+"""The accuracy of ResNet-18 in bfloat16 on CIFAR-10, and the seconds until it is reached.
+
+    python -m benchmarks.gpu --part=accuracy [--data_dir=DIR] [--epochs=200]
+
+One run in batches of 512, evaluated after every epoch. The seconds begin after the compilation, and
+before the first step.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from benchmarks import trainer
+from experiments.alarm import SILENT
+from experiments.data import datasets
+from experiments.errors import UserError
+
+MODEL, BATCH_SIZE, EVAL_BATCH_SIZE = "resnet18", 512, 1000
+THRESHOLDS = (0.94, 0.96)
+# Goyal et al. 2017 (arXiv:1706.02677): the rate grows with the batch; 0.1 for 128 images.
+PEAK_LEARNING_RATE, WARMUP_EPOCHS = 0.4, 5
+
+
+class Epoch(NamedTuple):
+    """What is known after an epoch.
+
+    Attributes:
+      number: of the epoch, from 1.
+      accuracy: on the test split.
+      train_seconds: of training until then.
+      seconds: of training and of the evaluation after each epoch.
+    """
+
+    number: int
+    accuracy: float
+    train_seconds: float
+    seconds: float
+
+
+def train(
+    dataset: datasets.Dataset,
+    *,
+    epochs: int,
+    model: str = MODEL,
+    batch_size: int = BATCH_SIZE,
+    eval_batch_size: int = EVAL_BATCH_SIZE,
+    peak_value: float = PEAK_LEARNING_RATE,
+) -> Iterator[Epoch]:
+    """Trains with Nesterov's momentum, a warm-up and a cosine to 0.
+
+    Args:
+      dataset: uint8 images of ten classes.
+      epochs: of the run.
+      model: name of the network.
+      batch_size: images a step.
+      eval_batch_size: images that are evaluated at once.
+      peak_value: the largest learning rate.
+
+    Yields:
+      What is known after each epoch.
+
+    Raises:
+      UserError: a loss or a parameter is no number.
+    """
+    config = trainer.config_of(model, batch_size=batch_size, augment=True)
+    config.epochs = float(epochs)
+    config.eval_batch_size = eval_batch_size
+    config.model.dtype = "bfloat16"
+    config.optimizer.nesterov = True
+    steps = len(dataset.train_labels) // batch_size
+    warmup = min(WARMUP_EPOCHS, epochs // 2)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, peak_value, warmup * steps, epochs * steps)
+    made = trainer.make(config, dataset, schedule)
+    state, (train_split, test_split) = made.state, made.splits
+    # Compiles both programs on a copy, for training gives away the state that it is given.
+    warm, *_ = made.train(jax.tree.map(jnp.copy, state), train_split, 1)
+    jax.block_until_ready(made.evaluate(warm, test_split))
+    del warm
+    train_seconds = seconds = 0.0
+    for number in range(1, epochs + 1):
+        started = time.perf_counter()
+        state, _, alarm = jax.block_until_ready(made.train(state, train_split, steps))
+        train_seconds += time.perf_counter() - started
+        metrics = jax.device_get(made.evaluate(state, test_split)).compute()
+        seconds += time.perf_counter() - started
+        if alarm.step != SILENT or not alarm.finite:
+            raise UserError(f"training diverged in epoch {number}")
+        yield Epoch(number, float(metrics["accuracy"]), train_seconds, seconds)
+
+
+def milestones(epochs: Iterable[Epoch], thresholds: Sequence[float]) -> Iterator[tuple[str, Epoch]]:
+    """The first epoch that reaches each threshold, as soon as it is over, and the last epoch.
+
+    >>> epochs = [Epoch(1, 0.5, 1.0, 1.5), Epoch(2, 0.95, 2.0, 3.0), Epoch(3, 0.9, 3.0, 4.5)]
+    >>> [(what, epoch.number) for what, epoch in milestones(epochs, (0.94, 0.96))]
+    [('94% reached', 2), ('end', 3)]
+    """
+    waiting = sorted(thresholds)
+    for epoch in epochs:
+        while waiting and epoch.accuracy >= waiting[0]:
+            yield f"{waiting.pop(0):.0%} reached", epoch
+    yield "end", epoch
+
+
+def report(epochs: Iterable[Epoch], thresholds: Sequence[float] = THRESHOLDS) -> None:
+    """Prints a table of the milestones, a row as soon as it is known."""
+    print("| | test accuracy | epoch | seconds of training | with evaluation |")
+    print("|---|---|---|---|---|", flush=True)
+    for what, epoch in milestones(epochs, thresholds):
+        print(
+            f"| {what} | {epoch.accuracy:.2%} | {epoch.number} | {epoch.train_seconds:.1f} "
+            f"| {epoch.seconds:.1f} |",
+            flush=True,
+        )
+
+
+def cifar10(data_dir: str | None, epochs: int) -> None:
+    """One run on CIFAR-10, prepared by tensorflow-datasets in a directory or its own default."""
+    dataset = datasets.load(datasets.describe("cifar10", data_dir=data_dir, image_size=None))
+    print(
+        f"{MODEL}, batch {BATCH_SIZE}, bfloat16, {epochs} epochs, SGD with Nesterov's momentum 0.9 "
+        f"and weight decay 5e-4, crops and flips; learning rate up to {PEAK_LEARNING_RATE} over "
+        f"{min(WARMUP_EPOCHS, epochs // 2)} epochs, then a cosine to 0. 1 trial, so there is no "
+        "interval. No compilation in the seconds.\n"
+    )
+    report(train(dataset, epochs=epochs))
