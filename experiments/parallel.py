@@ -22,6 +22,7 @@ from experiments.errors import UserError
 from experiments.step import Batch, Metrics, TrainState, run_keys
 
 AXIS = "batch"
+# YNN sums faster than XLA's own code, and multiplies small convolutions at half of Eigen's speed.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 Share = Callable[[jax.Array], jax.Array]
 

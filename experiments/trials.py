@@ -133,10 +133,11 @@ def make_programs(
     ) -> tuple[TrainState, Metrics]:
         return over_trials(train, mesh)((state, block), split, num_steps)
 
+    options = parallel.compiler_options(mesh.devices.flat[0].platform)
     return Programs(
         init=jax.jit(over_trials(init, mesh)),
-        train=jax.jit(train_all, donate_argnums=0),
-        evaluate=jax.jit(over_trials(evaluate, mesh)),
+        train=jax.jit(train_all, donate_argnums=0, compiler_options=options),
+        evaluate=jax.jit(over_trials(evaluate, mesh), compiler_options=options),
     )
 
 
