@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.side_by_side import Contender, environment, measure, table
+from benchmarks.side_by_side import Contender, environment, measure, table, timed
 from benchmarks.train_step import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 
 if TYPE_CHECKING:
@@ -53,18 +53,6 @@ def runner(model: str, dataset: "Dataset") -> Callable[[int], None]:
         jax.block_until_ready((state, metrics))
 
     return run
-
-
-def timed(epoch: Callable[[], None]) -> Callable[[], float]:
-    """An epoch that has run once to warm up, as a function that returns its seconds."""
-
-    def work() -> float:
-        started = time.perf_counter()
-        epoch()
-        return time.perf_counter() - started
-
-    work()
-    return work
 
 
 def ours(model: str) -> Callable[[], float]:

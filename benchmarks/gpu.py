@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.side_by_side import Contender, environment, measure, ratio
+from benchmarks.side_by_side import Contender, environment, measure, ratio, timed
 from benchmarks.train_step import IMAGE_SHAPES, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 from experiments.errors import UserError
 
@@ -55,18 +55,6 @@ def config_of(model: str, batch_size: int, *, augment: bool) -> "ConfigDict":
     config.data.crop_padding = PADDING
     config.model.dtype = "bfloat16"
     return config
-
-
-def timed(epoch: Callable[[], None], steps: int) -> Callable[[], float]:
-    """An epoch that has run once to warm up, as a function that returns its seconds a step."""
-
-    def work() -> float:
-        started = time.perf_counter()
-        epoch()
-        return (time.perf_counter() - started) / steps
-
-    work()
-    return work
 
 
 def ours(model: str, batch_size: int, num_images: int, augment: bool = True) -> Callable[[], float]:

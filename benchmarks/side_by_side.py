@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -50,6 +51,18 @@ def measure(contenders: Mapping[str, Contender], *, rounds: int) -> dict[str, li
             for name, work in works.items():
                 seconds[name].append(work())
     return seconds
+
+
+def timed(function: Callable[[], None], steps: int = 1) -> Callable[[], float]:
+    """A function that has run once to warm up, as one that returns its seconds a step."""
+
+    def work() -> float:
+        started = time.perf_counter()
+        function()
+        return (time.perf_counter() - started) / steps
+
+    work()
+    return work
 
 
 def ratio(seconds: Sequence[float], other: Sequence[float]) -> float:

@@ -9,11 +9,10 @@ is a compiled step with Flax's own layers; PyTorch keeps images and kernels chan
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.side_by_side import Contender, environment, measure, table
+from benchmarks.side_by_side import Contender, environment, measure, table, timed
 
 IMAGE_SHAPES = {
     "resnet18": (32, 32, 3),
@@ -41,15 +40,12 @@ def ours(model: str, batch_size: int, steps: int) -> Callable[[], float]:
     made = trainer.make(config, Dataset(images, labels, images, labels))
     state = made.state
 
-    def work() -> float:
+    def turn() -> None:
         nonlocal state
-        started = time.perf_counter()
         state, metrics, _ = made.train(state, made.splits[0], steps)
         jax.block_until_ready((state, metrics))
-        return (time.perf_counter() - started) / steps
 
-    work()
-    return work
+    return timed(turn, steps)
 
 
 def stock_flax(model: str, batch_size: int, steps: int) -> Callable[[], float]:
@@ -69,16 +65,13 @@ def stock_flax(model: str, batch_size: int, steps: int) -> Callable[[], float]:
     opt_state = optimizer.init(variables["params"])
     step = stock.make_step(network, optimizer)
 
-    def work() -> float:
+    def turn() -> None:
         nonlocal variables, opt_state
-        started = time.perf_counter()
         for _ in range(steps):
             variables, opt_state, loss = step(variables, opt_state, images, labels)
         jax.block_until_ready((variables, loss))
-        return (time.perf_counter() - started) / steps
 
-    work()
-    return work
+    return timed(turn, steps)
 
 
 def pytorch(model: str, batch_size: int, steps: int) -> Callable[[], float]:
@@ -98,15 +91,12 @@ def pytorch(model: str, batch_size: int, steps: int) -> Callable[[], float]:
         network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
     )
 
-    def work() -> float:
-        started = time.perf_counter()
+    def turn() -> None:
         for _ in range(steps):
             loss = peer.train(network, optimizer, images, labels)
         loss.item()
-        return (time.perf_counter() - started) / steps
 
-    work()
-    return work
+    return timed(turn, steps)
 
 
 def main() -> None:
