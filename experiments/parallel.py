@@ -5,6 +5,7 @@ The data set and the state are whole on every device; of each batch a device has
 knows the others by the name of an axis.
 """
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -117,8 +118,14 @@ def _jit(mesh: Mesh) -> Strategy:
 
     def compile_(function: Callable[..., Any], *, donate: bool) -> Callable[..., Any]:
         everywhere = NamedSharding(mesh, PartitionSpec())
+
+        @functools.wraps(function)
+        def on_mesh(*arguments: Any) -> Any:
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return function(*arguments)
+
         return jax.jit(
-            function,
+            on_mesh,
             donate_argnums=0 if donate else (),
             out_shardings=everywhere,
             compiler_options=compiler_options(mesh.devices.flat[0].platform),

@@ -1,5 +1,6 @@
 """The gradients of our convolution are those of jax.lax, alone, vmapped and inside a loop."""
 
+import re
 from functools import partial
 
 import jax
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from configs import quickstart
+from experiments import hlo, parallel
 from experiments.models import chunks, convolution
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -164,17 +166,34 @@ def test_a_batch_in_chunks_is_the_batch(monkeypatch, batch):
         np.testing.assert_allclose(totals[1], x[:, 0].T @ y, rtol=1e-5, atol=1e-5)
 
 
-def test_devices_that_share_a_batch_share_every_chunk():
-    """The program of many channels moves no image from device to device."""
-    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Auto,))
-    sharding = NamedSharding(mesh, PartitionSpec("batch"))
-    image = jax.ShapeDtypeStruct((16, 32, 32, 128), jnp.float32, sharding=sharding)
-    whole = NamedSharding(mesh, PartitionSpec())
-    kernel = jax.ShapeDtypeStruct((3, 3, 128, 128), jnp.float32, sharding=whole)
-    convolve = partial(ours, strides=(1, 1), pads="SAME")
-    assert chunks._size(jnp.zeros(image.shape)) == 4
-    program = gradients.lower(convolve, image, kernel, image).compile().as_text()
-    assert "all-reduce" in program
-    assert "all-gather" not in program
-    assert "all-to-all" not in program
-    assert "collective-permute" not in program
+@pytest.mark.parametrize("channels", [2, 16, 64, 128])
+def test_devices_that_share_a_batch_exchange_the_kernels_gradient_once(channels):
+    """A sum of every chunk would be sent in an order that differs between processes."""
+    strategy = parallel.make_strategy(quickstart.get_config().parallel, jax.devices()[:4])
+    keys = jax.random.split(jax.random.key(0), 3)
+    side = 8 if channels == 128 else 16
+    x, weights = (jax.random.normal(key, (64, side, side, channels)) for key in keys[:2])
+    kernel = jax.random.normal(keys[2], (3, 3, channels, channels))
+
+    def shared(whole):
+        return whole[strategy.share(jnp.arange(len(whole)))]
+
+    def on_devices(x, kernel, weights):
+        convolve = partial(ours, strides=(1, 1), pads="SAME")
+        return gradients(convolve, shared(x), kernel, shared(weights))
+
+    assert chunks._size(x[:16]) < 16
+    compiled = strategy.compile(on_devices, donate=False).lower(x, kernel, weights).compile()
+    exchanged = {each.kind: each for each in hlo.collectives(compiled.as_text())}
+    assert exchanged["all-reduce"] == hlo.Collective("all-reduce", 1, kernel.nbytes)
+    (sum_at,) = re.findall(r"^.* all-reduce\(.*$", compiled.as_text(), re.MULTILINE)
+    assert "while" not in sum_at
+    # What is whole in the end: the gradient of the images.
+    assert exchanged.keys() == {"all-reduce", "all-gather"}
+    convolve = partial(native, strides=(1, 1), pads="SAME")
+    for actual, expected in zip(
+        compiled(*jax.device_put((x, kernel, weights), strategy.sharding)),
+        gradients(convolve, x, kernel, weights),
+        strict=True,
+    ):
+        assert relative_error(jax.device_get(actual), expected) < 5e-6

@@ -99,10 +99,9 @@ def ended(*lives):
     "options",
     [
         (),
-        # The quickstart's network, narrow, whose batch norms see the images of both processes.
+        # The quickstart's network, whose batch norms see the images of both processes.
         (
             "--config.model.name=resnet10",
-            "--config.model.width_multiplier=0.1",
             "--config.model.attention.name=beside",
             "--config.batch_size=64",
             "--config.epochs=2",

@@ -4,15 +4,20 @@ XLA's CPU compiler brings the convolutions of a program's outermost computation 
 its fast kernel takes, but not those inside a loop: there a 3x3 weight gradient takes a hundred
 times as long, and training runs many steps in one loop. Here both gradients are written in that
 form to begin with, or as matrix products where these are faster. Other platforms keep their own.
+
+Devices that share a batch each compute with their own part of it. What is computed a few images at
+a time must not be left to XLA to divide: it has the devices exchange the sums of every few images,
+in an order that is not the same in all processes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType, PartitionSpec
 
 from experiments.models import chunks, winograd
 
@@ -94,12 +99,36 @@ def _for_platform(
         return native(x, kernel)
 
     def by_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return winograd.convolve(x, kernel, pads, precision)
+        axes = _shared_axes()
+        own, whole = PartitionSpec(axes), PartitionSpec()
+
+        def of_own(x: jax.Array, kernel: jax.Array) -> jax.Array:
+            return winograd.convolve(x, kernel, pads, precision)
+
+        return _by_device(of_own, axes, (own, whole), own)(x, kernel)
 
     return lax.platform_dependent(x, kernel, cpu=by_winograd, default=native)
 
 
 _conv = jax.custom_vjp(_for_platform, nondiff_argnums=(2, 3, 4))
+
+
+def _shared_axes() -> tuple[str, ...]:
+    """Axes of the mesh whose devices share the batch of what is traced."""
+    mesh = jax.sharding.get_abstract_mesh()
+    types = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return tuple(name for name, kind in types if kind == AxisType.Auto and mesh.shape[name] > 1)
+
+
+def _by_device(
+    function: Callable[..., Any], axes: tuple[str, ...], in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
+    """A function that each device along the axes computes with its own part of the arrays."""
+    if not axes:
+        return function
+    # The loops start from zeros, which are the same on all devices as their results are not; the
+    # check would refuse that. No gradient is taken through them.
+    return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 def _suits_winograd(kernel: jax.Array, strides: Pair, min_channels: int) -> bool:
@@ -132,10 +161,17 @@ def _backward(
         return pull_back(g)
 
     def canonical(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return (
-            _image_gradient(x, kernel, g, strides, pads, precision),
-            _kernel_gradient(x, kernel, g, strides, pads, precision),
-        )
+        axes = _shared_axes()
+        own, whole = PartitionSpec(axes), PartitionSpec()
+
+        def of_own(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+            kernel_gradient = _kernel_gradient(x, kernel, g, strides, pads, precision)
+            return (
+                _image_gradient(x, kernel, g, strides, pads, precision),
+                lax.psum(kernel_gradient, axes),
+            )
+
+        return _by_device(of_own, axes, (own, whole, own), (own, whole))(x, kernel, g)
 
     return lax.platform_dependent(*inputs, gradient, cpu=canonical, default=native)
 
