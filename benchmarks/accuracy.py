@@ -77,13 +77,15 @@ def train(
     made = trainer.make(config, dataset, schedule)
     state, (train_split, test_split) = made.state, made.splits
     # Compiles both programs on a copy, for training gives away the state that it is given.
-    warm, *_ = made.train(jax.tree.map(jnp.copy, state), train_split, 1)
+    order = made.order(state)
+    warm, *_ = made.train(jax.tree.map(jnp.copy, state), train_split, order, 1)
     jax.block_until_ready(made.evaluate(warm, test_split))
     del warm
     train_seconds = seconds = 0.0
     for number in range(1, epochs + 1):
         started = time.perf_counter()
-        state, _, alarm = jax.block_until_ready(made.train(state, train_split, steps))
+        order = made.order(state)
+        state, _, alarm = jax.block_until_ready(made.train(state, train_split, order, steps))
         train_seconds += time.perf_counter() - started
         metrics = jax.device_get(made.evaluate(state, test_split)).compute()
         seconds += time.perf_counter() - started

@@ -48,8 +48,9 @@ def runner(model: str, dataset: "Dataset") -> Callable[[int], None]:
     def run(epochs: int) -> None:
         nonlocal state
         for _ in range(epochs):
+            order = made.order(state)
             for start, stop in parallel.pieces(0, steps, config.log_every_steps):
-                state, metrics, _ = made.train(state, made.splits[0], stop - start)
+                state, metrics, _ = made.train(state, made.splits[0], order, stop - start)
         jax.block_until_ready((state, metrics))
 
     return run

@@ -71,7 +71,7 @@ def ours(model: str, batch_size: int, num_images: int, augment: bool = True) -> 
 
     def epoch() -> None:
         nonlocal state
-        state, metrics, _ = made.train(state, made.splits[0], steps)
+        state, metrics, _ = made.train(state, made.splits[0], made.order(state), steps)
         jax.block_until_ready((state, metrics))
 
     return timed(epoch, steps)
@@ -115,7 +115,7 @@ def fixed_batch(model: str, batch_size: int, num_images: int) -> Callable[[], fl
             batch_size=batch_size,
             steps_per_epoch=steps,
         )
-        return steps_of_epoch(state, split, num_steps)
+        return steps_of_epoch(state, split, jnp.arange(num_images), num_steps)
 
     init = partial(
         step.init_state, jax.random.key(0), model=network, optimizer=optimizer, image_shape=shape

@@ -39,10 +39,11 @@ def ours(model: str, batch_size: int, steps: int) -> Callable[[], float]:
     config = trainer.config_of(model, batch_size=batch_size, augment=False)
     made = trainer.make(config, Dataset(images, labels, images, labels))
     state = made.state
+    order = made.order(state)
 
     def turn() -> None:
         nonlocal state
-        state, metrics, _ = made.train(state, made.splits[0], steps)
+        state, metrics, _ = made.train(state, made.splits[0], order, steps)
         jax.block_until_ready((state, metrics))
 
     return timed(turn, steps)

@@ -18,13 +18,15 @@ class Trainer(NamedTuple):
     """What a run computes with.
 
     Attributes:
-      train: compiled; (state, split, number of steps) -> (state, metrics, alarm); it donates the
-        state.
+      order: compiled; state -> the order of its epoch.
+      train: compiled; (state, split, order, number of steps) -> (state, metrics, alarm); it donates
+        the state.
       evaluate: compiled; (state, split) -> metrics.
       state: before the first step.
       splits: the training and the test split, on the devices.
     """
 
+    order: Any
     train: Any
     evaluate: Any
     state: step.TrainState
@@ -79,6 +81,7 @@ def make(
         steps_per_epoch=steps_per_epoch,
         share=strategy.share,
     )
+    order = parallel.ordering(num_examples=num_train, steps_per_epoch=steps_per_epoch)
     evaluate = parallel.evaluation(
         eval_step, batch_size=config.eval_batch_size, share=strategy.share
     )
@@ -92,6 +95,7 @@ def make(
         )
 
     return Trainer(
+        order=strategy.compile(order, donate=False),
         train=strategy.compile(train, donate=True),
         evaluate=strategy.compile(evaluate, donate=False),
         state=jax.jit(init, out_shardings=strategy.sharding)(),

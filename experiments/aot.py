@@ -148,7 +148,9 @@ def compiler(config: ConfigDict) -> Compile:
 
     key_data = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
     split = parallel.to_device(dataset, jax.sharding.SingleDeviceSharding(jax.devices()[0]))[0]
-    arguments = (jax.eval_shape(init_state, key_data), split, np.int32(config.log_every_steps))
+    order = jax.ShapeDtypeStruct(split.labels.shape, jnp.int32)
+    state = jax.eval_shape(init_state, key_data)
+    arguments = (state, split, order, np.int32(config.log_every_steps))
 
     def compile_for(batch_size: int, devices: list[Any], chip: Chip) -> Report | None:
         with_batch = config.copy_and_resolve_references()

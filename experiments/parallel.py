@@ -60,7 +60,7 @@ class TrainSteps(Protocol):
     """Runs `num_steps` steps of one epoch."""
 
     def __call__(
-        self, state: TrainState, split: Split, num_steps: jax.typing.ArrayLike
+        self, state: TrainState, split: Split, order: jax.Array, num_steps: jax.typing.ArrayLike
     ) -> tuple[TrainState, Metrics, Alarm]:
         """Returns the state after the steps, their metrics, and what rang the alarm in them."""
 
@@ -206,6 +206,29 @@ def pieces(
     return itertools.pairwise(sorted({*range(start, stop, size), *inside, stop}))
 
 
+def ordering(*, num_examples: int, steps_per_epoch: int) -> Callable[[TrainState], jax.Array]:
+    """Makes the function that draws the order of an epoch, to be compiled.
+
+    It is called once an epoch, and not in every dispatch: to draw the order of 60,000 examples
+    takes a CPU 20 ms, as long as 17 steps of a small network.
+
+    Args:
+      num_examples: of the training split.
+      steps_per_epoch: steps an epoch.
+
+    Returns:
+      A function from the state to the order of its epoch, int32 [num_examples], which is a pure
+      function of (key, epoch).
+    """
+
+    def order(state: TrainState) -> jax.Array:
+        _, order_key, *_ = run_keys(state.key)
+        epoch_key = jax.random.fold_in(order_key, state.step // steps_per_epoch)
+        return jax.random.permutation(epoch_key, num_examples)
+
+    return order
+
+
 def training(
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
     *,
@@ -216,8 +239,8 @@ def training(
 ) -> TrainSteps:
     """Makes the function that runs any number of consecutive steps of an epoch, to be compiled.
 
-    The examples of a step are a pure function of (key, step): every epoch has its own permutation
-    of the training split, whose last incomplete batch is left out.
+    The examples of a step are a pure function of (key, step): every epoch takes the training split
+    in an order of its own, whose last incomplete batch is left out.
 
     Args:
       train_step: one update, from state and batch.
@@ -227,17 +250,13 @@ def training(
       share: of the strategy it is compiled by.
 
     Returns:
-      A function (state, split, num_steps) -> (state, metrics of those steps, alarm). The steps must
-      all be of one epoch.
+      A function (state, split, order, num_steps) -> (state, metrics of those steps, alarm). The
+      steps must all be of one epoch, whose order it is.
     """
 
     def train_steps(
-        state: TrainState, split: Split, num_steps: jax.typing.ArrayLike
+        state: TrainState, split: Split, order: jax.Array, num_steps: jax.typing.ArrayLike
     ) -> tuple[TrainState, Metrics, Alarm]:
-        _, order_key, *_ = run_keys(state.key)
-        epoch_key = jax.random.fold_in(order_key, state.step // steps_per_epoch)
-        order = jax.random.permutation(epoch_key, split.labels.shape[0])
-
         def body(
             _: jax.Array, carry: tuple[TrainState, Metrics, Alarm]
         ) -> tuple[TrainState, Metrics, Alarm]:

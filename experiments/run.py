@@ -28,6 +28,7 @@ class Setup(NamedTuple):
       config: the run's config, with what rollbacks changed.
       strategy: how the devices share a step.
       experiment: what was built from it.
+      order: the examples of an epoch in its order.
       train: many steps of an epoch.
       evaluate: the metrics of a split.
       train_split: the training split, on the device.
@@ -39,6 +40,7 @@ class Setup(NamedTuple):
     config: ConfigDict
     strategy: parallel.Strategy
     experiment: build.Experiment
+    order: Callable[[step.TrainState], jax.Array]
     train: parallel.TrainSteps
     evaluate: Callable[[step.TrainState, parallel.Split], step.Metrics]
     train_split: parallel.Split
@@ -245,6 +247,9 @@ def _set_up(
         loss_limit=limit,
         share=strategy.share,
     )
+    order = parallel.ordering(
+        num_examples=experiment.dataset.num_train, steps_per_epoch=experiment.steps_per_epoch
+    )
     # The batches of an evaluation need not be equal: what fills up the last one is not counted.
     num_devices = strategy.mesh.size
     evaluate = parallel.evaluation(
@@ -256,6 +261,7 @@ def _set_up(
         config=config,
         strategy=strategy,
         experiment=experiment,
+        order=strategy.compile(order, donate=False),
         train=strategy.compile(train_steps, donate=True),
         evaluate=strategy.compile(evaluate, donate=False),
         train_split=splits[0],
@@ -322,6 +328,7 @@ def _train_epoch(
     started = time.monotonic()
     state, metrics = progress.state, progress.metrics
     at = start
+    order = setup.order(state)
     unread: list[tuple[int, step.Metrics, Alarm, jax.typing.ArrayLike]] = []
 
     def read_oldest() -> step.Metrics:
@@ -347,7 +354,7 @@ def _train_epoch(
         if asked():
             break
         profiler.reach(first, state)
-        state, interval_metrics, alarm = setup.train(state, setup.train_split, end - first)
+        state, interval_metrics, alarm = setup.train(state, setup.train_split, order, end - first)
         at = end
         unread.append((at, interval_metrics, alarm, asked.tell()))
         if len(unread) > 1:

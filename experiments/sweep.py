@@ -207,6 +207,7 @@ def _run_block(
         for start, stop in epochs:
             started = time.monotonic()
             train_metrics = []
+            orders = programs.order(state)
             for first, end in parallel.pieces(start, stop, every_steps):
                 number = asked()
                 if number:
@@ -214,7 +215,7 @@ def _run_block(
                         number,
                         "inside a block; the same command goes on from its newest checkpoint",
                     )
-                state, metrics = programs.train(state, block, splits[0], end - first)
+                state, metrics = programs.train(state, block, splits[0], orders, end - first)
                 train_metrics.append(jax.device_get(metrics))
                 bar.update(end - first)
             test_metrics = jax.device_get(programs.evaluate(state, splits[1]))

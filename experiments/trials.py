@@ -43,11 +43,14 @@ class Programs(NamedTuple):
 
     Attributes:
       init: block -> state, of which every leaf has a leading axis of trials.
-      train: (state, block, split, number of steps) -> (state, metrics [trials]); donates the state.
+      order: state -> the orders of its epoch, int32 [trials, examples].
+      train: (state, block, split, orders, number of steps) -> (state, metrics [trials]); donates
+        the state.
       evaluate: (state, split) -> metrics [trials].
     """
 
     init: Callable[[Block], TrainState]
+    order: Callable[[TrainState], jax.Array]
     train: Any
     evaluate: Callable[[TrainState, Split], Metrics]
 
@@ -110,9 +113,9 @@ def make_programs(
         )
 
     def train(
-        trial: tuple[TrainState, Block], split: Split, num_steps: jax.Array
+        trial: tuple[TrainState, Block, jax.Array], split: Split, num_steps: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        state, block = trial
+        state, block, order = trial
         own = experiment._replace(optimizer=optimizer_of(block))
         train_step, _ = build.make_steps(config, own, normalize)
         run_steps = parallel.training(
@@ -121,7 +124,7 @@ def make_programs(
             steps_per_epoch=experiment.steps_per_epoch,
         )
         # A trial whose loss is no number goes on beside the others, and its row says so.
-        state, metrics, _ = run_steps(state, split, num_steps)
+        state, metrics, _ = run_steps(state, split, order, num_steps)
         return state, metrics
 
     def evaluate(state: TrainState, split: Split) -> Metrics:
@@ -129,13 +132,18 @@ def make_programs(
         return parallel.evaluation(eval_step, batch_size=config.eval_batch_size)(state, split)
 
     def train_all(
-        state: TrainState, block: Block, split: Split, num_steps: jax.Array
+        state: TrainState, block: Block, split: Split, orders: jax.Array, num_steps: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        return over_trials(train, mesh)((state, block), split, num_steps)
+        return over_trials(train, mesh)((state, block, orders), split, num_steps)
+
+    order = parallel.ordering(
+        num_examples=experiment.dataset.num_train, steps_per_epoch=experiment.steps_per_epoch
+    )
 
     options = parallel.compiler_options(mesh.devices.flat[0].platform)
     return Programs(
         init=jax.jit(over_trials(init, mesh)),
+        order=jax.jit(over_trials(order, mesh)),
         train=jax.jit(train_all, donate_argnums=0, compiler_options=options),
         evaluate=jax.jit(over_trials(evaluate, mesh), compiler_options=options),
     )
@@ -212,7 +220,8 @@ def block_size_that_fits(
       The number of trials if all fit; else as many as fit, a multiple of `num_devices`.
     """
     state = jax.eval_shape(programs.init, block)
-    compiled = programs.train.lower(state, block, split, 1).compile()
+    orders = jax.eval_shape(programs.order, state)
+    compiled = programs.train.lower(state, block, split, orders, 1).compile()
     analysis = compiled.memory_analysis()
     needed = (
         analysis.argument_size_in_bytes

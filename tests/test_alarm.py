@@ -73,8 +73,8 @@ def test_the_loop_of_steps_watches_every_one_of_them():
         donate_argnums=0,
     )
     start = state().replace(step=jnp.asarray(0, jnp.int32))
-    middle, _, first = train_steps(start, split, 3)
+    middle, _, first = train_steps(start, split, jnp.arange(12), 3)
     assert int(first.step) == SILENT
-    _, _, second = train_steps(middle, split, 3)
+    _, _, second = train_steps(middle, split, jnp.arange(12), 3)
     assert (int(second.step), float(second.loss)) == (5, 5.0)
     assert second.finite

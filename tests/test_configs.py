@@ -30,7 +30,10 @@ state = jax.jit(partial(
 ))(jax.random.key(config.seed))
 before = jax.device_get(state.params)
 train_split, _ = parallel.to_device(dataset, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-state, metrics, _ = train_steps(state, train_split, 2)
+order = jax.jit(parallel.ordering(
+    num_examples=experiment.dataset.num_train, steps_per_epoch=experiment.steps_per_epoch
+))(state)
+state, metrics, _ = train_steps(state, train_split, order, 2)
 loss = float(metrics.compute()["loss"])
 assert 1.5 < loss < 6, loss
 moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), before, jax.device_get(state.params))

@@ -503,6 +503,7 @@ def assert_takes_a_step(config, experiment):
     )
     state = jax.jit(init_state(experiment))(jax.random.key(config.seed))
     train_split, _ = parallel.to_device(dataset, strategy.sharding)
-    state, metrics, _ = strategy.compile(train_steps, donate=True)(state, train_split, 1)
+    order = jax.numpy.arange(experiment.dataset.num_train)
+    state, metrics, _ = strategy.compile(train_steps, donate=True)(state, train_split, order, 1)
     assert state.step == 1
     assert metrics.compute()["loss"].shape == ()

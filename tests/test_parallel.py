@@ -40,9 +40,11 @@ def counting_step(state, batch):
 
 @pytest.fixture
 def train_steps():
-    return jax.jit(
+    order = jax.jit(parallel.ordering(num_examples=EXAMPLES, steps_per_epoch=STEPS))
+    compiled = jax.jit(
         parallel.training(counting_step, batch_size=BATCH, steps_per_epoch=STEPS), donate_argnums=0
     )
+    return lambda state, split, num_steps: compiled(state, split, order(state), num_steps)
 
 
 def test_every_epoch_sees_other_examples_in_another_order_each_at_most_once(train_steps, split):
@@ -89,7 +91,7 @@ def test_one_compilation_serves_intervals_of_any_length(split):
     )
     state = fresh_state()
     for num_steps in (1, 3, 4, 2):
-        state, *_ = train_steps(state, split, num_steps)
+        state, *_ = train_steps(state, split, jnp.arange(EXAMPLES), num_steps)
     assert traces == 1
 
 
@@ -140,7 +142,8 @@ def test_a_real_step_in_the_loop_equals_it_alone():
     train_steps = jax.jit(
         parallel.training(train_step, batch_size=8, steps_per_epoch=2), donate_argnums=0
     )
-    together, *_ = train_steps(start(), split, 2)
+    drawn = parallel.ordering(num_examples=16, steps_per_epoch=2)(start())
+    together, *_ = train_steps(start(), split, drawn, 2)
     _, order_key, *_ = step.run_keys(jax.random.key(3))
     order = jax.random.permutation(jax.random.fold_in(order_key, 0), 16)
     alone = start()

@@ -52,7 +52,13 @@ def trained(*, devices=8, **how):
     state = jax.jit(init, out_shardings=strategy.sharding)(jax.random.key(0))
     before = jax.device_get(state.params)
     train_split, test_split = parallel.to_device(dataset, strategy.sharding)
-    state, metrics, alarm = strategy.compile(train_steps, donate=True)(state, train_split, STEPS)
+    draw = parallel.ordering(
+        num_examples=experiment.dataset.num_train, steps_per_epoch=experiment.steps_per_epoch
+    )
+    order = strategy.compile(draw, donate=False)(state)
+    state, metrics, alarm = strategy.compile(train_steps, donate=True)(
+        state, train_split, order, STEPS
+    )
     test_metrics = strategy.compile(evaluate, donate=False)(state, test_split)
     assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(state))
     assert bool(alarm.finite)
@@ -193,7 +199,9 @@ def test_a_batch_lies_in_shares_and_no_image_travels(pieces):
         jax.ShapeDtypeStruct((1437, 8, 8, 1), jnp.uint8, sharding=strategy.sharding),
         jax.ShapeDtypeStruct((1437,), jnp.int32, sharding=strategy.sharding),
     )
-    program = strategy.compile(train_steps, donate=True).lower(state, split, 3).compile().as_text()
+    order = jax.ShapeDtypeStruct((1437,), jnp.int32, sharding=strategy.sharding)
+    compiled = strategy.compile(train_steps, donate=True).lower(state, split, order, 3).compile()
+    program = compiled.as_text()
     assert "all-reduce" in program
     for collective in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
         assert collective not in program

@@ -40,7 +40,10 @@ def run_block(block_trials):
     programs = trials.make_programs(first.config, first.experiment, normalize, mesh)
     state = programs.init(block)
     for _ in range(2):
-        state, metrics = programs.train(state, block, train, first.experiment.steps_per_epoch)
+        orders = programs.order(state)
+        state, metrics = programs.train(
+            state, block, train, orders, first.experiment.steps_per_epoch
+        )
     return jax.device_get((state, metrics, programs.evaluate(state, test)))
 
 
@@ -57,6 +60,11 @@ def run_alone(trial):
         ),
         donate_argnums=0,
     )
+    order = jax.jit(
+        parallel.ordering(
+            num_examples=experiment.dataset.num_train, steps_per_epoch=experiment.steps_per_epoch
+        )
+    )
     init = partial(
         step.init_state,
         model=experiment.model,
@@ -65,7 +73,7 @@ def run_alone(trial):
     )
     state = jax.jit(init)(jax.random.key(config.seed))
     for _ in range(2):
-        state, metrics, _ = train_steps(state, train, experiment.steps_per_epoch)
+        state, metrics, _ = train_steps(state, train, order(state), experiment.steps_per_epoch)
     evaluate = jax.jit(parallel.evaluation(eval_step, batch_size=config.eval_batch_size))
     return jax.device_get((state, metrics, evaluate(state, test)))
 
@@ -123,7 +131,9 @@ def test_a_block_is_as_large_as_the_memory_allows(monkeypatch, share, size):
     dataset, normalize = build.load(first.config, first.experiment)
     train, _ = parallel.to_device(dataset, trials.everywhere(mesh))
     programs = trials.make_programs(first.config, first.experiment, normalize, mesh)
-    lowered = programs.train.lower(jax.eval_shape(programs.init, block), block, train, 1)
+    state = jax.eval_shape(programs.init, block)
+    orders = jax.eval_shape(programs.order, state)
+    lowered = programs.train.lower(state, block, train, orders, 1)
     analysis = lowered.compile().memory_analysis()
     needed = (
         analysis.argument_size_in_bytes
