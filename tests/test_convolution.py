@@ -64,7 +64,10 @@ def cases(draw):
 @given(cases())
 # LeNet's: large kernels without padding, on one channel and on several.
 @example(((8, 9), (5, 5), (1, 1), "VALID", (1, 3)))
-@example(((9, 7), (5, 4), (1, 1), ((0, 1), (1, 0)), (5, 20)))
+@example(((9, 7), (5, 4), (1, 1), ((1, 0), (1, 0)), (5, 20)))
+# Few channels, and pixels in patches of 2x2.
+@example(((8, 9), (5, 4), (1, 1), "VALID", (1, 3)))
+@example(((6, 7), (2, 3), (1, 1), ((1, 0), (0, 1)), (3, 4)))
 # 3x3 kernels of many channels: whole and broken tiles, all sides of the padding.
 @example(((8, 6), (3, 3), (1, 1), "SAME", (64, 66)))
 @example(((7, 9), (3, 3), (1, 1), "VALID", (65, 64)))
@@ -113,7 +116,7 @@ def test_gradients_equal_the_native_ones_in_float32_inside_a_compiled_loop(chann
         assert relative_error(a, 2 * e) < 1e-5
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(4, 5), (64, 64), (128, 128)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(2, 5), (4, 5), (64, 64), (128, 128)])
 def test_a_batch_of_kernels_by_vmap(inputs, outputs):
     x = jax.random.normal(jax.random.key(2), (3, 2, 6, 6, inputs))
     kernels = jax.random.normal(jax.random.key(3), (3, 3, 3, inputs, outputs))

@@ -97,8 +97,8 @@ def test_lenet_equals_pytorch():
 
     x = tensor(images, 0, 3, 1, 2)
     for layer in ("conv1", "conv2"):
-        weights = variables["params"][layer]
-        x = torch.conv2d(x, tensor(weights["kernel"], 3, 2, 0, 1), tensor(weights["bias"], 0))
+        kernel, bias = variables["params"][layer]["kernel"], variables["params"][f"{layer}_bias"]
+        x = torch.conv2d(x, tensor(kernel, 3, 2, 0, 1), tensor(bias, 0))
         x = torch.max_pool2d(torch.relu(x), 2)
     weights = variables["params"]["fc"]
     flat = x.permute(0, 2, 3, 1).reshape(4, -1)

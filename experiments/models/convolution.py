@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
@@ -30,7 +31,8 @@ Pads = tuple[Pair, Pair]
 MIN_CHANNELS_FOR_WINOGRAD = 64
 # and from this many on for their gradient, which has fewer products beside the transforms.
 MIN_CHANNELS_FOR_WINOGRAD_GRADIENT = 128
-# Up to this many channels of images a kernel's gradient is faster as one matrix product.
+# Up to this many channels of images the result and a kernel's gradient are faster as one matrix
+# product each.
 MAX_CHANNELS_FOR_MATMUL = 3
 
 
@@ -95,19 +97,24 @@ def _for_platform(
     def native(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _native(x, kernel, strides, pads, precision)
 
-    if not _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD):
+    forward: Callable[[jax.Array, jax.Array, Pads, Any], jax.Array]
+    if _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD):
+        forward = winograd.convolve
+    elif _suits_patches(x, kernel, strides, pads):
+        forward = _by_patches
+    else:
         return native(x, kernel)
 
-    def by_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
         axes = _shared_axes()
         own, whole = PartitionSpec(axes), PartitionSpec()
 
         def of_own(x: jax.Array, kernel: jax.Array) -> jax.Array:
-            return winograd.convolve(x, kernel, pads, precision)
+            return forward(x, kernel, pads, precision)
 
         return _by_device(of_own, axes, (own, whole), own)(x, kernel)
 
-    return lax.platform_dependent(x, kernel, cpu=by_winograd, default=native)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
 
 
 _conv = jax.custom_vjp(_for_platform, nondiff_argnums=(2, 3, 4))
@@ -139,6 +146,50 @@ def _suits_winograd(kernel: jax.Array, strides: Pair, min_channels: int) -> bool
         # The sums of its transforms would be rounded to half precision.
         and kernel.dtype in (jnp.float32, jnp.float64)
     )
+
+
+def _suits_patches(x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads) -> bool:
+    sizes = [
+        size + sum(sides) - taps + 1
+        for size, sides, taps in zip(x.shape[1:3], pads, kernel.shape[:2], strict=True)
+    ]
+    return (
+        kernel.shape[2] <= MAX_CHANNELS_FOR_MATMUL
+        and strides == (1, 1)
+        and all(size % 2 == 0 for size in sizes)
+    )
+
+
+def _by_patches(x: jax.Array, kernel: jax.Array, pads: Pads, precision: Any) -> jax.Array:
+    """Every 2x2 pixels of the result at once, from the patch of the image that they share.
+
+    One matrix product, of fewer and longer rows than one for each pixel. Where a pixel does not see
+    the patch's margin, its kernel is zero.
+    """
+    height, width, _, out_channels = kernel.shape
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    last_row, last_column = padded.shape[1] - height, padded.shape[2] - width
+    patches = jnp.concatenate(
+        [
+            padded[:, row : row + last_row : 2, column : column + last_column : 2]
+            for row in range(height + 1)
+            for column in range(width + 1)
+        ],
+        axis=-1,
+    )
+    kernels = jnp.stack(
+        [
+            jnp.pad(kernel, ((row, 1 - row), (column, 1 - column), (0, 0), (0, 0)))
+            for row in range(2)
+            for column in range(2)
+        ],
+        axis=3,
+    )
+    pixels = jnp.matmul(
+        patches, kernels.reshape(patches.shape[-1], 4 * out_channels), precision=precision
+    )
+    pixels = pixels.reshape(*patches.shape[:3], 2, 2, out_channels).transpose(0, 1, 3, 2, 4, 5)
+    return pixels.reshape(len(x), 2 * patches.shape[1], 2 * patches.shape[2], out_channels)
 
 
 def _forward(
@@ -236,22 +287,23 @@ def _image_gradient_by_convolution(
 def _image_gradient_by_matmul(
     x: jax.Array, kernel: jax.Array, g: jax.Array, pads: Pads, precision: Any
 ) -> jax.Array:
-    """For each tap of the kernel, the gradient times it, added where the tap lay."""
-    zero = jnp.zeros((), x.dtype)
+    """The gradient times all taps of the kernel, each product added where its tap lay."""
+    height, width, in_channels, out_channels = kernel.shape
+    g_height, g_width = g.shape[1:3]
+    taps = kernel.transpose(3, 0, 1, 2).reshape(out_channels, -1)
+    (top, _), (left, _) = pads
 
     def of_gradients(gradients: jax.Array) -> jax.Array:
-        image_gradients = jnp.zeros((len(gradients), *x.shape[1:]), x.dtype)
-        for row in range(kernel.shape[0]):
-            for column in range(kernel.shape[1]):
-                product = jnp.matmul(gradients, kernel[row, column].T, precision=precision)
-                sides = [
-                    (tap - before, size - (tap - before) - g_size, 0)
-                    for tap, (before, _), size, g_size in zip(
-                        (row, column), pads, x.shape[1:3], g.shape[1:3], strict=True
-                    )
-                ]
-                image_gradients += lax.pad(product, zero, ((0, 0, 0), *sides, (0, 0, 0)))
-        return image_gradients
+        products = jnp.matmul(gradients, taps, precision=precision)
+        products = products.reshape(*gradients.shape[:3], height, width, in_channels)
+        shape = (len(gradients), g_height + height - 1, g_width + width - 1, in_channels)
+        # Added in place, one after another: one sum of padded products takes four times as long.
+        padded = jnp.zeros(shape, x.dtype)
+        for row in range(height):
+            for column in range(width):
+                under = np.s_[:, row : row + g_height, column : column + g_width]
+                padded = padded.at[under].add(products[..., row, column, :])
+        return padded[:, top : top + x.shape[1], left : left + x.shape[2]]
 
     return chunks.mapped(of_gradients, g)
 

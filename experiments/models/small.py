@@ -78,11 +78,12 @@ class LeNet(nn.Module):
                 scaled(filters, self.width_multiplier),
                 (5, 5),
                 padding="VALID",
-                use_bias=True,
                 dtype=self.dtype,
                 name=f"conv{layer}",
             )(x)
-            x = nn.relu(max_pool_2x2(x))  # as ReLU before it, on a quarter of the pixels
+            bias = self.param(f"conv{layer}_bias", nn.initializers.zeros, (x.shape[-1],))
+            # As bias and ReLU before the pool, on a quarter of the pixels.
+            x = nn.relu(max_pool_2x2(x) + bias.astype(self.dtype).reshape(1, 1, 1, -1))
         x = nn.Dense(
             scaled(HIDDEN_UNITS, self.width_multiplier),
             dtype=self.dtype,
