@@ -147,7 +147,8 @@ def _run_group(
     first = group[0]
     dataset, normalize = build.load(first.config, first.experiment)
     splits = parallel.to_device(dataset, trials.everywhere(mesh))
-    programs = trials.make_programs(first.config, first.experiment, normalize, mesh)
+    batched = trials.batched_on(mesh.devices.flat[0].platform)
+    programs = trials.make_programs(first.config, first.experiment, normalize, mesh, batched)
     if block_size is None:
         block_size = config.block_size or _size_that_fits(programs, group, splits[0], mesh)
         directory.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,9 @@ from experiments.optimizers import make_optimizer
 from experiments.parallel import Split
 from experiments.step import Metrics, TrainState
 
+# From a function of one trial, and what all share, to one of many trials.
+Batched = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 MEMORY_SHARE = 0.8  # of an accelerator's memory that a block may take
 HOST_MEMORY_SHARE = 0.5  # of the host's, which other work needs too
 
@@ -86,7 +89,11 @@ def make_block(configs: Sequence[ConfigDict], experiments: Sequence[build.Experi
 
 
 def make_programs(
-    config: ConfigDict, experiment: build.Experiment, normalize: step.Normalize, mesh: Mesh
+    config: ConfigDict,
+    experiment: build.Experiment,
+    normalize: step.Normalize,
+    mesh: Mesh,
+    batched: Batched,
 ) -> Programs:
     """The programs of trials that share a config, apart from what a `Block` holds.
 
@@ -95,6 +102,7 @@ def make_programs(
       experiment: what was built from it.
       normalize: what a step does to the images that `build.load` returned.
       mesh: of `make_mesh`; the number of its devices must divide the number of trials.
+      batched: `one_after_another` or `side_by_side`; `batched_on` knows the faster one.
 
     Returns:
       The programs.
@@ -134,7 +142,7 @@ def make_programs(
     def train_all(
         state: TrainState, block: Block, split: Split, orders: jax.Array, num_steps: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        return over_trials(train, mesh)((state, block, orders), split, num_steps)
+        return over_trials(train, mesh, batched)((state, block, orders), split, num_steps)
 
     order = parallel.ordering(
         num_examples=experiment.dataset.num_train, steps_per_epoch=experiment.steps_per_epoch
@@ -142,10 +150,10 @@ def make_programs(
 
     options = parallel.compiler_options(mesh.devices.flat[0].platform)
     return Programs(
-        init=jax.jit(over_trials(init, mesh)),
-        order=jax.jit(over_trials(order, mesh)),
+        init=jax.jit(over_trials(init, mesh, batched)),
+        order=jax.jit(over_trials(order, mesh, batched)),
         train=jax.jit(train_all, donate_argnums=0, compiler_options=options),
-        evaluate=jax.jit(over_trials(evaluate, mesh), compiler_options=options),
+        evaluate=jax.jit(over_trials(evaluate, mesh, batched), compiler_options=options),
     )
 
 
@@ -159,32 +167,50 @@ def everywhere(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def over_trials(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """A function of one trial, made one of many: each device runs its share of them.
+def one_after_another(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of one trial and what all share, as a loop over many trials."""
+    return lambda trials, *shared: jax.lax.map(lambda trial: function(trial, *shared), trials)
 
-    A CPU runs them one after another: there batched convolutions are grouped ones, which take 2.6
-    times as long in LeNet, and batched matrix products gain nothing. An accelerator runs them side
-    by side, to be filled by small networks too.
+
+def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of one trial and what all share, as one that computes many at once."""
+    return lambda trials, *shared: jax.vmap(lambda trial: function(trial, *shared))(trials)
+
+
+def batched_on(platform: str) -> Batched:
+    """The faster way to compute the trials of a device.
+
+    A CPU runs them one after another: by `jax.vmap` convolutions become grouped ones, and a step of
+    a trial takes 1.7 times as long in LeNet-4, 2.0 in ResNet-18, and 1.1 in NN-2, whose batched
+    matrix products gain nothing (`benchmarks/batching.py`). An accelerator runs them side by side,
+    to be filled by small networks too; that was not measured.
+
+    Args:
+      platform: of the devices.
+
+    Returns:
+      `one_after_another` or `side_by_side`.
+    """
+    return one_after_another if platform == "cpu" else side_by_side
+
+
+def over_trials(function: Callable[..., Any], mesh: Mesh, batched: Batched) -> Callable[..., Any]:
+    """A function of one trial, made one of many: each device runs its share of them.
 
     Args:
       function: from a trial, a pytree without axis of trials, and what all trials share.
       mesh: of `make_mesh`.
+      batched: how a device computes its share.
 
     Returns:
       A function from trials, each leaf of the pytree with a leading axis of trials, and what they
       share; its results have that axis too.
     """
-    one_after_another = mesh.devices.flat[0].platform == "cpu"
-
-    def share(trials: Any, *shared: Any) -> Any:
-        if one_after_another:
-            return jax.lax.map(lambda trial: function(trial, *shared), trials)
-        return jax.vmap(lambda trial: function(trial, *shared))(trials)
 
     def all_trials(trials: Any, *shared: Any) -> Any:
         laid_out, whole = PartitionSpec("trials"), PartitionSpec()
         return jax.shard_map(
-            share,
+            batched(function),
             mesh=mesh,
             in_specs=(laid_out, *(whole for _ in shared)),
             out_specs=laid_out,

@@ -29,7 +29,7 @@ def trials_of():
     return matrix.final_trials(config, {s["name"]: {} for s in SETTINGS})
 
 
-def run_block(block_trials):
+def run_block(block_trials, batched=trials.one_after_another):
     """Two epochs of all trials; their state and metrics of training and test."""
     first = block_trials[0]
     mesh = trials.make_mesh()
@@ -37,7 +37,7 @@ def run_block(block_trials):
     block = trials.make_block([t.config for t in padded], [t.experiment for t in padded])
     dataset, normalize = build.load(first.config, first.experiment)
     train, test = parallel.to_device(dataset, trials.everywhere(mesh))
-    programs = trials.make_programs(first.config, first.experiment, normalize, mesh)
+    programs = trials.make_programs(first.config, first.experiment, normalize, mesh, batched)
     state = programs.init(block)
     for _ in range(2):
         orders = programs.order(state)
@@ -78,7 +78,8 @@ def run_alone(trial):
     return jax.device_get((state, metrics, evaluate(state, test)))
 
 
-def test_every_trial_equals_its_run_alone_and_all_are_traced_once(monkeypatch):
+@pytest.mark.parametrize("batched", [trials.one_after_another, trials.side_by_side])
+def test_every_trial_equals_its_run_alone_and_all_are_traced_once(monkeypatch, batched):
     """Also beside one that diverges, which the others do not feel."""
     traces = 0
     train_step = step.train_step
@@ -92,7 +93,7 @@ def test_every_trial_equals_its_run_alone_and_all_are_traced_once(monkeypatch):
     assert len({trials.program_of(trial.config) for trial in block_trials}) == 1
     with monkeypatch.context() as patched:
         patched.setattr(step, "train_step", counted)
-        state, train, test = run_block(block_trials)
+        state, train, test = run_block(block_trials, batched)
     assert traces == 1
     for index in range(0, len(block_trials), 2):
         trial = block_trials[index]
@@ -110,6 +111,11 @@ def test_every_trial_equals_its_run_alone_and_all_are_traced_once(monkeypatch):
     hot = [index for index, trial in enumerate(block_trials) if trial.setting == "hot"]
     losses = test.loss.total[: len(block_trials)]
     assert list(np.flatnonzero(~np.isfinite(losses))) == hot
+
+
+def test_a_cpu_runs_trials_one_after_another_and_an_accelerator_side_by_side():
+    assert trials.batched_on("cpu") is trials.one_after_another
+    assert trials.batched_on("gpu") is trials.batched_on("tpu") is trials.side_by_side
 
 
 def test_trials_of_another_seed_differ_in_parameters_and_in_batches():
@@ -130,7 +136,9 @@ def test_a_block_is_as_large_as_the_memory_allows(monkeypatch, share, size):
     )
     dataset, normalize = build.load(first.config, first.experiment)
     train, _ = parallel.to_device(dataset, trials.everywhere(mesh))
-    programs = trials.make_programs(first.config, first.experiment, normalize, mesh)
+    programs = trials.make_programs(
+        first.config, first.experiment, normalize, mesh, trials.one_after_another
+    )
     state = jax.eval_shape(programs.init, block)
     orders = jax.eval_shape(programs.order, state)
     lowered = programs.train.lower(state, block, train, orders, 1)
