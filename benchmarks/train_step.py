@@ -21,7 +21,7 @@ IMAGE_SHAPES = {
     "nn2": (28, 28, 1),
 }
 # Steps of one turn: a few seconds.
-STEPS = {"resnet18": 10, "resnet34": 5, "lenet4": 50, "nn2": 500}
+STEPS = {"resnet18": 10, "resnet34": 10, "lenet4": 50, "nn2": 500}
 MOMENTUM, WEIGHT_DECAY, LEARNING_RATE = 0.9, 5e-4, 0.01
 
 
