@@ -156,7 +156,7 @@ def _suits_patches(x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads) -
     return (
         kernel.shape[2] <= MAX_CHANNELS_FOR_MATMUL
         and strides == (1, 1)
-        and all(size % 2 == 0 for size in sizes)
+        and all(size > 0 and size % 2 == 0 for size in sizes)
     )
 
 
