@@ -1,6 +1,7 @@
 """The GPU's benchmark, at sizes that a CPU can do."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, gpu
+from benchmarks import accuracy, gpu, gpu_contenders, trainer
 from benchmarks.side_by_side import Contender
 from experiments.data.datasets import Dataset
 from experiments.errors import UserError
@@ -16,22 +17,36 @@ from experiments.errors import UserError
 TASK = {"model": "nn2", "batch_size": 8, "num_images": 32}
 
 
-@pytest.mark.parametrize("make", [gpu.ours, gpu.fixed_batch, gpu.stock_flax])
+@pytest.mark.parametrize(
+    "make", [gpu_contenders.ours, gpu_contenders.fixed_batch, gpu_contenders.stock_flax]
+)
 def test_contenders_of_jax_train_epoch_after_epoch(make):
     work = make(**TASK)
     assert work() > 0
     assert work() > 0
 
 
-def test_without_pipeline_nothing_is_gathered_in_the_loop():
-    """Whatever the split holds, the fixed batch is what is trained on."""
-    whole, fixed = (make(**{**TASK, "num_images": 4096}) for make in (gpu.ours, gpu.fixed_batch))
-    assert min(fixed() for _ in range(3)) < min(whole() for _ in range(3))
+def gathered_images(program, *arguments):
+    """Gathers of images in a compiled program."""
+    text = program.lower(*arguments).compile().as_text()
+    return re.findall(r"= u8\[\S+ gather\(", text)
+
+
+def test_without_pipeline_no_images_are_gathered():
+    # Two images for each of the tests' devices: a single one is sliced.
+    task = {**TASK, "batch_size": 16}
+    program, arguments = gpu_contenders.fixed_batch_program(**task)
+    assert not gathered_images(program, *arguments)
+    images, labels = gpu_contenders.random_images("nn2", task["num_images"])
+    config = gpu_contenders.config_of("nn2", task["batch_size"], augment=True)
+    made = trainer.make(config, Dataset(images, labels, images, labels))
+    order = made.order(made.state)
+    assert gathered_images(made.train, made.state, made.splits[0], order, 2)
 
 
 def test_pytorch_trains():
     pytest.importorskip("torch")
-    assert gpu.pytorch(**TASK, mode="off", device="cpu")() > 0
+    assert gpu_contenders.pytorch(**TASK, mode="off", device="cpu")() > 0
 
 
 def test_one_gather_is_a_crop_from_reflected_borders_and_a_flip():
@@ -40,7 +55,9 @@ def test_one_gather_is_a_crop_from_reflected_borders_and_a_flip():
     images = rng.integers(0, 256, (5, 12, 10, 3), np.uint8)
     indices, flips = np.array([4, 0, 0, 2]), np.array([True, False, True, False])
     offsets = np.array([[0, 8], [8, 0], [4, 4], [3, 6]])
-    made = gpu.gather_crop_flip(*map(torch.from_numpy, (images, indices, offsets, flips)))
+    made = gpu_contenders.gather_crop_flip(
+        *map(torch.from_numpy, (images, indices, offsets, flips))
+    )
     assert made.is_contiguous(memory_format=torch.channels_last)
     padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
     for image, index, (row, column), flip in zip(made, indices, offsets, flips, strict=True):
@@ -136,9 +153,9 @@ def test_without_a_gpu_one_sentence_says_what_there_is():
 def test_tables(capsys):
     pytest.importorskip("torch")
     contenders = {
-        "ours": Contender(gpu.ours, TASK),
-        "stock": Contender(gpu.stock_flax, TASK),
-        "PyTorch": Contender(gpu.pytorch, {**TASK, "device": "cpu"}),
+        "ours": Contender(gpu_contenders.ours, TASK),
+        "stock": Contender(gpu_contenders.stock_flax, TASK),
+        "PyTorch": Contender(gpu_contenders.pytorch, {**TASK, "device": "cpu"}),
     }
     gpu.print_speed(TASK, contenders, rounds=2, sizes=(16, 64), operations=1e6)
     gpu.print_pipeline(TASK, rounds=2)
