@@ -1,13 +1,13 @@
-"""The accuracy of ResNet-18 in bfloat16 on CIFAR-10, and the seconds until it is reached.
+"""Trains ResNet-18 in bfloat16 on CIFAR-10, and reports its accuracy and the time to reach it.
 
     python -m benchmarks.gpu --part=accuracy [--data_dir=DIR] [--epochs=200]
 
-One run in batches of 512, evaluated after every epoch. The seconds begin after the compilation, and
-before the first step.
+One run in batches of 512 is evaluated after every epoch. Times begin after compilation, before the
+first step.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,24 +15,24 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks import trainer
-from experiments.alarm import SILENT
 from experiments.data import datasets
 from experiments.errors import UserError
+from experiments.program.alarm import SILENT
 
 MODEL, BATCH_SIZE, EVAL_BATCH_SIZE = "resnet18", 512, 1000
 THRESHOLDS = (0.94, 0.96)
-# Goyal et al. 2017 (arXiv:1706.02677): the rate grows with the batch; 0.1 for 128 images.
+# Goyal et al. 2017 (arXiv:1706.02677): the learning rate grows with the batch, from 0.1 for 128.
 PEAK_LEARNING_RATE, WARMUP_EPOCHS = 0.4, 5
 
 
 class Epoch(NamedTuple):
-    """What is known after an epoch.
+    """The result of an epoch.
 
     Attributes:
-      number: of the epoch, from 1.
-      accuracy: on the test split.
-      train_seconds: of training until then.
-      seconds: of training and of the evaluation after each epoch.
+      number: number of the epoch, from 1.
+      accuracy: accuracy on the test split.
+      train_seconds: seconds of training so far.
+      seconds: seconds of training and evaluation so far.
     """
 
     number: int
@@ -49,25 +49,26 @@ def train(
     batch_size: int = BATCH_SIZE,
     eval_batch_size: int = EVAL_BATCH_SIZE,
     peak_value: float = PEAK_LEARNING_RATE,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Epoch]:
-    """Trains with Nesterov's momentum, a warm-up and a cosine to 0.
+    """Trains with Nesterov momentum, a warmup, and cosine annealing to 0.
 
     Args:
       dataset: uint8 images of ten classes.
-      epochs: of the run.
+      epochs: number of epochs.
       model: name of the network.
-      batch_size: images a step.
-      eval_batch_size: images that are evaluated at once.
+      batch_size: images per step.
+      eval_batch_size: images per evaluation batch.
       peak_value: the largest learning rate.
+      clock: returns the time in seconds.
 
     Yields:
-      What is known after each epoch.
+      The result of each epoch.
 
     Raises:
-      UserError: a loss or a parameter is no number.
+      UserError: a loss or a parameter is infinite or NaN.
     """
     config = trainer.config_of(model, batch_size=batch_size, augment=True)
-    config.epochs = float(epochs)
     config.eval_batch_size = eval_batch_size
     config.model.dtype = "bfloat16"
     config.optimizer.nesterov = True
@@ -76,26 +77,27 @@ def train(
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak_value, warmup * steps, epochs * steps)
     made = trainer.make(config, dataset, schedule)
     state, (train_split, test_split) = made.state, made.splits
-    # Compiles both programs on a copy, for training gives away the state that it is given.
+    # Compile both programs on a copy, because training donates its state.
     order = made.order(state)
     warm, *_ = made.train(jax.tree.map(jnp.copy, state), train_split, order, 1)
     jax.block_until_ready(made.evaluate(warm, test_split))
     del warm
     train_seconds = seconds = 0.0
     for number in range(1, epochs + 1):
-        started = time.perf_counter()
+        started = clock()
         order = made.order(state)
         state, _, alarm = jax.block_until_ready(made.train(state, train_split, order, steps))
-        train_seconds += time.perf_counter() - started
+        trained = clock()
         metrics = jax.device_get(made.evaluate(state, test_split)).compute()
-        seconds += time.perf_counter() - started
+        train_seconds += trained - started
+        seconds += clock() - started
         if alarm.step != SILENT or not alarm.finite:
             raise UserError(f"training diverged in epoch {number}")
         yield Epoch(number, float(metrics["accuracy"]), train_seconds, seconds)
 
 
 def milestones(epochs: Iterable[Epoch], thresholds: Sequence[float]) -> Iterator[tuple[str, Epoch]]:
-    """The first epoch that reaches each threshold, as soon as it is over, and the last epoch.
+    """Yields the first epoch that reaches each threshold, as soon as it ends, and the last epoch.
 
     >>> epochs = [Epoch(1, 0.5, 1.0, 1.5), Epoch(2, 0.95, 2.0, 3.0), Epoch(3, 0.9, 3.0, 4.5)]
     >>> [(what, epoch.number) for what, epoch in milestones(epochs, (0.94, 0.96))]
@@ -109,8 +111,8 @@ def milestones(epochs: Iterable[Epoch], thresholds: Sequence[float]) -> Iterator
 
 
 def report(epochs: Iterable[Epoch], thresholds: Sequence[float] = THRESHOLDS) -> None:
-    """Prints a table of the milestones, a row as soon as it is known."""
-    print("| | test accuracy | epoch | seconds of training | with evaluation |")
+    """Prints a table of the milestones, each row as soon as it is known."""
+    print("| | test accuracy | epoch | training, s | training and evaluation, s |")
     print("|---|---|---|---|---|", flush=True)
     for what, epoch in milestones(epochs, thresholds):
         print(
@@ -121,12 +123,17 @@ def report(epochs: Iterable[Epoch], thresholds: Sequence[float] = THRESHOLDS) ->
 
 
 def cifar10(data_dir: str | None, epochs: int) -> None:
-    """One run on CIFAR-10, prepared by tensorflow-datasets in a directory or its own default."""
+    """Trains on CIFAR-10 and prints the report.
+
+    Args:
+      data_dir: directory of prepared tensorflow-datasets; None for their default.
+      epochs: number of epochs.
+    """
     dataset = datasets.load(datasets.describe("cifar10", data_dir=data_dir, image_size=None))
     print(
-        f"{MODEL}, batch {BATCH_SIZE}, bfloat16, {epochs} epochs, SGD with Nesterov's momentum 0.9 "
-        f"and weight decay 5e-4, crops and flips; learning rate up to {PEAK_LEARNING_RATE} over "
-        f"{min(WARMUP_EPOCHS, epochs // 2)} epochs, then a cosine to 0. 1 trial, so there is no "
-        "interval. No compilation in the seconds.\n"
+        f"{MODEL}, batch {BATCH_SIZE}, bfloat16, {epochs} epochs, SGD with Nesterov momentum 0.9 "
+        f"and weight decay 5e-4, random crops and flips. Learning rate: warmup to "
+        f"{PEAK_LEARNING_RATE} over {min(WARMUP_EPOCHS, epochs // 2)} epochs, then cosine "
+        "annealing to 0. One trial, so there is no interval. Times exclude compilation.\n"
     )
     report(train(dataset, epochs=epochs))

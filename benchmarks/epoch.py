@@ -1,13 +1,14 @@
-"""Whole epochs of MNIST on a CPU, input pipeline included, beside PyTorch; and how the cost grows.
+"""Compares epochs of MNIST on a CPU with PyTorch, including the input pipeline.
 
     pip install -e '.[benchmarks]' -c constraints.txt
     TFDS_DATA_DIR=... python -m benchmarks.epoch [--models=nn2,lenet4] [--rounds=5]
 
-An epoch draws an order, gathers 468 batches of 128 uint8 images, normalises and trains on them, in
-float32, with SGD, momentum 0.9 and weight decay. Ours does that in the dispatches of a run, fifty
-steps each. PyTorch has the images in memory, channels last, and gathers batches of them, or takes
-them one by one from a DataLoader. The second table is ours alone: images a second of runs of
-several lengths and of several data sets, of NN-2 on random images.
+An epoch draws an order, gathers 468 batches of 128 uint8 images, normalizes them, and trains in
+float32: SGD, momentum 0.9, and weight decay. loganneal_jax runs fifty steps per dispatch, as
+`experiments.train` does. PyTorch keeps the images in memory in channels-last layout, and either
+gathers batches of them or uses a DataLoader, which collects them one by one. The last table shows
+how the speed of loganneal_jax depends on the number of epochs and images, for NN-2 on random
+images.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.side_by_side import Contender, environment, measure, table, timed
+from benchmarks.side_by_side import Contender, environment, installed, measure, table
 from benchmarks.train_step import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 
 if TYPE_CHECKING:
@@ -27,43 +28,58 @@ LENGTHS = ((1, 5_000), (20, 5_000), (1, 50_000), (20, 50_000))  # epochs and ima
 
 
 def mnist() -> "Dataset":
-    """The real data set, from where tensorflow-datasets has it."""
+    """Loads MNIST, which tensorflow-datasets has prepared."""
     from experiments.data import datasets
 
     return datasets.load(datasets.describe("mnist", data_dir=None, image_size=None))
 
 
-def runner(model: str, dataset: "Dataset") -> Callable[[int], None]:
-    """A function that trains so many epochs more, as `experiments.train` does."""
+def runner(model: str, dataset: "Dataset") -> Callable[[int], Any]:
+    """Returns a function that continues training for a number of epochs.
+
+    Args:
+      model: name of the network.
+      dataset: uint8 images of ten classes.
+
+    Returns:
+      A function that trains in the same dispatches as `experiments.train`.
+    """
     import jax
 
     from benchmarks import trainer
-    from experiments import parallel
+    from experiments.program.steps import pieces
 
     config = trainer.config_of(model, batch_size=BATCH_SIZE, augment=False)
     made = trainer.make(config, dataset, LEARNING_RATE)
-    steps = len(dataset.train_labels) // BATCH_SIZE
     state = made.state
 
-    def run(epochs: int) -> None:
+    def run(epochs: int) -> Any:
         nonlocal state
         for _ in range(epochs):
             order = made.order(state)
-            for start, stop in parallel.pieces(0, steps, config.log_every_steps):
+            for start, stop in pieces(0, made.batches.steps_per_epoch, config.log_every_steps):
                 state, metrics, _ = made.train(state, made.splits[0], order, stop - start)
-        jax.block_until_ready((state, metrics))
+        return jax.block_until_ready((state, metrics))
 
     return run
 
 
-def ours(model: str) -> Callable[[], float]:
-    """Epochs of `experiments.train`."""
+def ours(model: str) -> Callable[[], Any]:
+    """Returns a function that trains an epoch as `experiments.train` does."""
     run = runner(model, mnist())
-    return timed(lambda: run(1))
+    return lambda: run(1)
 
 
-def pytorch(model: str, loader: bool) -> Callable[[], float]:
-    """Epochs of PyTorch, which gathers batches or has a DataLoader do it."""
+def pytorch(model: str, loader: bool) -> Callable[[], Any]:
+    """Returns a function that trains an epoch in PyTorch.
+
+    Args:
+      model: name of the network.
+      loader: whether a DataLoader collects the batches; otherwise they are gathered from memory.
+
+    Returns:
+      The function.
+    """
     import torch
 
     from benchmarks import pytorch as peer
@@ -78,21 +94,28 @@ def pytorch(model: str, loader: bool) -> Callable[[], float]:
     optimizer = torch.optim.SGD(
         network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
     )
-    by_loader = torch.utils.data.DataLoader(
+    data_loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(images, labels), BATCH_SIZE, shuffle=True, drop_last=True
     )
 
-    def epoch() -> None:
-        batches: Iterable[Any] = by_loader if loader else peer.batches(images, labels, BATCH_SIZE)
-        for batch, own_labels in batches:
-            loss = peer.train(network, optimizer, (batch.float() - mean) / std, own_labels)
-        loss.item()
+    def epoch() -> Any:
+        batches: Iterable[Any] = data_loader if loader else peer.batches(images, labels, BATCH_SIZE)
+        for batch, batch_labels in batches:
+            loss = peer.train(network, optimizer, (batch.float() - mean) / std, batch_labels)
+        return loss.item()
 
-    return timed(epoch)
+    return epoch
 
 
 def growth(rounds: int) -> str:
-    """A Markdown table of images a second by epochs and images of a run, which take turns."""
+    """Measures runs of several lengths in turn.
+
+    Args:
+      rounds: number of runs of each length.
+
+    Returns:
+      A Markdown table of images per second, by number of epochs and images.
+    """
     import numpy as np
 
     from experiments.data.datasets import Dataset
@@ -112,7 +135,7 @@ def growth(rounds: int) -> str:
             runners[number](epochs)
             trained = epochs * (number // BATCH_SIZE) * BATCH_SIZE
             speeds[epochs, number].append(trained / (time.perf_counter() - started))
-    rows = ["| epochs | images | images/s, median (least to most) |", "|---|---|---|"]
+    rows = ["| epochs | images | images/s, median (min to max) |", "|---|---|---|"]
     for (epochs, number), values in speeds.items():
         rows.append(
             f"| {epochs} | {number:,} | {statistics.median(values):,.0f} "
@@ -123,23 +146,23 @@ def growth(rounds: int) -> str:
 
 def main() -> None:
     """Measures and prints the tables."""
-    parser = argparse.ArgumentParser(description="Epochs of MNIST beside PyTorch, on a CPU.")
-    parser.add_argument("--models", default="nn2,lenet4", help="names, separated by commas")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser = argparse.ArgumentParser(description="Compares epochs of MNIST on a CPU with PyTorch.")
+    parser.add_argument("--models", default="nn2,lenet4", help="networks, comma-separated")
+    parser.add_argument("--rounds", type=int, default=5, help="turns per contender")
     options = parser.parse_args()
-    print(environment("jax", "flax", "optax", "torch"), flush=True)
+    torch = installed("torch")
+    print(environment("jax", "flax", "optax", *torch), flush=True)
+    if not torch:
+        print("PyTorch is not installed, so it is left out.", flush=True)
     for model in options.models.split(","):
-        seconds = measure(
-            {
-                "loganneal_jax": Contender(ours, {"model": model}),
-                "PyTorch": Contender(pytorch, {"model": model, "loader": False}),
-                "PyTorch, DataLoader": Contender(pytorch, {"model": model, "loader": True}),
-            },
-            rounds=options.rounds,
-        )
+        contenders = {"loganneal_jax": Contender(ours, {"model": model})}
+        if torch:
+            contenders["PyTorch"] = Contender(pytorch, {"model": model, "loader": False})
+            contenders["PyTorch, DataLoader"] = Contender(pytorch, {"model": model, "loader": True})
+        seconds = measure(contenders, rounds=options.rounds)
         print(f"\n{model}, {options.rounds} rounds\n", flush=True)
-        print(table(seconds, unit="s an epoch"), flush=True)
-    print(f"\nGrowth, nn2, {options.rounds} rounds\n", flush=True)
+        print(table(seconds, unit="s per epoch"), flush=True)
+    print(f"\nSpeed by length of the run, nn2, {options.rounds} rounds\n", flush=True)
     print(growth(options.rounds), flush=True)
 
 

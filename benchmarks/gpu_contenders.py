@@ -1,13 +1,12 @@
-"""What takes part on a GPU: our program whole and in part, Flax's own layers, and PyTorch.
+"""The contenders on a GPU: our program and parts of it, Flax's own layers, and PyTorch.
 
-All train in bfloat16 on images without meaning, which lie on the device.
+All of them train in bfloat16 on random images that are on the device. Each function returns a
+function that trains one epoch and waits for its result.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.side_by_side import timed
 from benchmarks.train_step import IMAGE_SHAPES, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ PADDING = 4
 
 
 def random_images(model: str, num_images: int) -> tuple["np.ndarray", "np.ndarray"]:
-    """Images, uint8, and labels of a model's data set, without meaning."""
+    """Returns random uint8 images and labels, in the shape of a network's data set."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -27,7 +26,7 @@ def random_images(model: str, num_images: int) -> tuple["np.ndarray", "np.ndarra
 
 
 def config_of(model: str, batch_size: int, *, augment: bool) -> "ConfigDict":
-    """The config of a run in bfloat16."""
+    """Returns the config of a run in bfloat16."""
     from benchmarks import trainer
 
     config = trainer.config_of(model, batch_size=batch_size, augment=augment)
@@ -36,8 +35,18 @@ def config_of(model: str, batch_size: int, *, augment: bool) -> "ConfigDict":
     return config
 
 
-def ours(model: str, batch_size: int, num_images: int, augment: bool = True) -> Callable[[], float]:
-    """Epochs of `experiments.train`, each in one dispatch; of one the seconds a step."""
+def ours(model: str, batch_size: int, num_images: int, augment: bool = True) -> Callable[[], Any]:
+    """Returns a function that trains an epoch of `experiments.train` in one dispatch.
+
+    Args:
+      model: name of the network.
+      batch_size: images per step.
+      num_images: images per epoch.
+      augment: whether to crop and flip images at random.
+
+    Returns:
+      The function, which returns the state and the metrics; its next call donates that state.
+    """
     import jax
 
     from benchmarks import trainer
@@ -45,90 +54,98 @@ def ours(model: str, batch_size: int, num_images: int, augment: bool = True) -> 
 
     images, labels = random_images(model, num_images)
     config = config_of(model, batch_size, augment=augment)
-    made = trainer.make(config, Dataset(images, labels, images[:1000], labels[:1000]))
-    state, steps = made.state, num_images // batch_size
+    data = Dataset(images, labels, images[:1000], labels[:1000])
+    made = trainer.make(config, data, LEARNING_RATE)
+    state, steps = made.state, made.batches.steps_per_epoch
 
-    def epoch() -> None:
+    def epoch() -> Any:
         nonlocal state
         state, metrics, _ = made.train(state, made.splits[0], made.order(state), steps)
-        jax.block_until_ready((state, metrics))
+        return jax.block_until_ready((state, metrics))
 
-    return timed(epoch, steps)
+    return epoch
 
 
 def fixed_batch_program(
     model: str, batch_size: int, num_images: int
 ) -> tuple[Any, tuple[Any, ...]]:
-    """The compiled program that trains the same epochs on one batch, normalised before.
+    """Compiles the program of `ours` without its input pipeline: every step takes the same batch.
+
+    Args:
+      model: name of the network.
+      batch_size: images per step.
+      num_images: images per epoch.
 
     Returns:
-      The program and its arguments, of which it donates the first, the state.
+      The program and its arguments. It donates the first argument, the state.
     """
     import jax
     import jax.numpy as jnp
-    import optax
 
-    from experiments import parallel, step
-    from experiments.architectures import make_model
-    from experiments.losses import LOSSES
-    from experiments.optimizers import make_optimizer
+    from benchmarks import trainer
+    from experiments.data.datasets import Dataset
+    from experiments.program import assemble, parallel
+    from experiments.program.state import TrainState
+    from experiments.program.steps import Examples
 
+    images, labels = random_images(model, num_images)
     config = config_of(model, batch_size, augment=False)
-    strategy = parallel.make_strategy(config.parallel, jax.devices())
-    shape, steps = IMAGE_SHAPES[model], num_images // batch_size
-    network = make_model(config.model, image_shape=shape, num_classes=10)
-    optimizer = make_optimizer(
-        config.optimizer,
-        optax.constant_schedule(LEARNING_RATE),
-        weight_decay=config.optimizer.weight_decay,
-    )
-    train_step = partial(
-        step.train_step,
-        model=network,
-        optimizer=optimizer,
-        loss=LOSSES[config.loss.name],
-        augment=lambda _, images: images,
-        normalize=lambda images: images,
-    )
+    config.data.preprocess = ()  # the fixed batch is already normalized
+    made = trainer.make(config, Dataset(images, labels, images, labels), LEARNING_RATE)
 
-    def train(
-        state: step.TrainState, split: parallel.Split, batch: step.Batch, num_steps: jax.Array
-    ) -> Any:
-        # Nobody uses the batch that is gathered from the split, so the compiler leaves it out.
-        steps_of_epoch = parallel.training(
-            lambda state, _: train_step(state, batch),
-            batch_size=batch_size,
-            steps_per_epoch=steps,
+    def train(state: TrainState, split: Examples, batch: Examples, num_steps: jax.Array) -> Any:
+        # Nothing uses the batch gathered from the split, so the compiler removes the gather.
+        task = made.task._replace(
+            train_step=lambda state, _, optimizer: made.task.train_step(state, batch, optimizer)
         )
-        return steps_of_epoch(state, split, jnp.arange(num_images), num_steps)
+        programs = assemble.pure(task, made.optimizer, made.batches)
+        return programs.train(state, split, jnp.arange(num_images), num_steps)
 
-    init = partial(
-        step.init_state, jax.random.key(0), model=network, optimizer=optimizer, image_shape=shape
+    strategy = parallel.make_strategy("jit", jax.devices())
+    batch = {"image": jnp.asarray(images[:batch_size]) / 74 - 1.7, "label": labels[:batch_size]}
+    arguments = (
+        made.state,
+        made.splits[0],
+        jax.device_put(batch, strategy.replicated),
+        made.batches.steps_per_epoch,
     )
-    state = jax.jit(init, out_shardings=strategy.sharding)()
-    images, labels = (jnp.asarray(array) for array in random_images(model, num_images))
-    batch = {"image": images[:batch_size] / 74 - 1.7, "label": labels[:batch_size]}
-    split = parallel.Split(images, labels)
-    split, batch = jax.device_put((split, batch), strategy.sharding)
-    return strategy.compile(train, donate=True), (state, split, batch, steps)
+    return strategy.compile(train, donate=True), arguments
 
 
-def fixed_batch(model: str, batch_size: int, num_images: int) -> Callable[[], float]:
-    """The same epochs on one batch that is normalised before: no pipeline."""
+def fixed_batch(model: str, batch_size: int, num_images: int) -> Callable[[], Any]:
+    """Returns a function that trains an epoch on one batch, without an input pipeline.
+
+    Args:
+      model: name of the network.
+      batch_size: images per step.
+      num_images: images per epoch.
+
+    Returns:
+      The function, which returns the state and the metrics; its next call donates that state.
+    """
     import jax
 
     train, (state, *others) = fixed_batch_program(model, batch_size, num_images)
 
-    def epoch() -> None:
+    def epoch() -> Any:
         nonlocal state
         state, metrics, _ = train(state, *others)
-        jax.block_until_ready((state, metrics))
+        return jax.block_until_ready((state, metrics))
 
-    return timed(epoch, num_images // batch_size)
+    return epoch
 
 
-def stock_flax(model: str, batch_size: int, num_images: int) -> Callable[[], float]:
-    """Steps of Flax's own layers, a dispatch each, on one batch of floats."""
+def stock_flax(model: str, batch_size: int, num_images: int) -> Callable[[], Any]:
+    """Returns a function that trains an epoch with Flax's own layers on one batch of floats.
+
+    Args:
+      model: name of the network.
+      batch_size: images per step.
+      num_images: images per epoch.
+
+    Returns:
+      The function, which takes one dispatch per step and returns the last loss.
+    """
     import jax
     import jax.numpy as jnp
     import optax
@@ -145,26 +162,28 @@ def stock_flax(model: str, batch_size: int, num_images: int) -> Callable[[], flo
     opt_state = optimizer.init(variables["params"])
     step, steps = stock.make_step(network, optimizer), num_images // batch_size
 
-    def epoch() -> None:
+    def epoch() -> Any:
         nonlocal variables, opt_state
         for _ in range(steps):
             variables, opt_state, loss = step(variables, opt_state, images, labels)
-        jax.block_until_ready((variables, opt_state, loss))
+        jax.block_until_ready((variables, opt_state))
+        return loss.block_until_ready()
 
-    return timed(epoch, steps)
+    return epoch
 
 
 def gather_crop_flip(images: Any, indices: Any, offsets: Any, flips: Any) -> Any:
-    """PyTorch: images out of a data set, cropped from reflected borders and flipped, in one gather.
+    """Gathers, crops, and flips images of a data set in one PyTorch gather.
 
     Args:
       images: [examples, height, width, channels], any dtype.
       indices: int64 [batch].
-      offsets: int64 [batch, 2], of rows and columns, from 0 to twice the padding.
-      flips: bool [batch].
+      offsets: int64 [batch, 2], row and column of each crop in the image padded with its
+        reflection, from 0 to twice the padding.
+      flips: bool [batch], whether to flip left to right.
 
     Returns:
-      [batch, channels, height, width], the dtype of `images`, channels last in memory.
+      [batch, channels, height, width] in channels-last layout, with the dtype of `images`.
     """
     import torch
 
@@ -182,18 +201,20 @@ def gather_crop_flip(images: Any, indices: Any, offsets: Any, flips: Any) -> Any
 
 def pytorch(
     model: str, batch_size: int, num_images: int, mode: str = "off", device: str = "cuda"
-) -> Callable[[], float]:
-    """Epochs of PyTorch with autocast to bfloat16, channels last, its data set on the device.
+) -> Callable[[], Any]:
+    """Returns a function that trains an epoch in PyTorch.
+
+    It uses autocast to bfloat16 and channels-last layout, and its data set is on the device.
 
     Args:
       model: name of the network.
-      batch_size: images a step.
-      num_images: images of an epoch.
-      mode: of torch.compile, for the normalisation, the network and its gradients; "off" for none.
-      device: cuda or cpu.
+      batch_size: images per step.
+      num_images: images per epoch.
+      mode: mode of torch.compile for normalization, network, and gradients; "off" to not compile.
+      device: "cuda" or "cpu".
 
     Returns:
-      A function that trains an epoch and returns the seconds a step.
+      The function, which returns the last loss.
     """
     import torch
 
@@ -216,7 +237,7 @@ def pytorch(
         with torch.autocast(device, torch.bfloat16):
             return torch.nn.functional.cross_entropy(network(normalized), labels)
 
-    # The gather stays outside: a CUDA graph would copy the whole data set to a place of its own.
+    # The gather is not compiled, because a CUDA graph would copy the whole data set.
     forward = mean_loss if mode == "off" else torch.compile(mean_loss, mode=mode)
 
     def step(indices: Any) -> Any:
@@ -230,12 +251,13 @@ def pytorch(
         optimizer.step()
         return loss.detach()
 
-    def epoch() -> None:
+    def epoch() -> Any:
         order = torch.randperm(num_images, device=device)
         for start in range(0, num_images - batch_size + 1, batch_size):
             loss = step(order[start : start + batch_size])
-        loss.item()
+        last_loss = loss.item()
         if device == "cuda":
             torch.cuda.synchronize()
+        return last_loss
 
-    return timed(epoch, num_images // batch_size)
+    return epoch

@@ -1,7 +1,7 @@
-"""The peer: the same networks, loss and optimizer in PyTorch, as its users write them.
+"""A peer: the same networks, loss, and optimizer in PyTorch, written the usual way.
 
-Networks are initialised as PyTorch does it. `tests/test_resnet_reference.py` holds that the
-residual ones are the same functions as ours.
+PyTorch's own initializers are used. `tests/experiments/models/test_resnet_reference.py` checks that
+the ResNets compute the same function as ours.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ STAGE_SIZES = {
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias, padded to keep the image's size at stride 1."""
+    """Returns a convolution without bias, whose padding keeps the image's size at stride 1."""
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
 
 
@@ -55,7 +55,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network for small or for ImageNet images, with its classifier."""
+    """A residual network for small images or for ImageNet, with its classifier."""
 
     def __init__(
         self, name: str, *, width: int = 64, variant: str = "cifar", num_classes: int = 10
@@ -85,7 +85,7 @@ class ResNet(nn.Module):
 
 
 def lenet4() -> nn.Module:
-    """LeNet in Caffe's form: 20 and 50 filters of 5x5, a hidden layer of 500."""
+    """Returns Caffe's LeNet: 20 and 50 filters of 5x5, and a hidden layer of 500."""
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),
         nn.MaxPool2d(2),
@@ -101,7 +101,7 @@ def lenet4() -> nn.Module:
 
 
 def nn2() -> nn.Module:
-    """Two hidden layers of 500 on 28x28 pixels."""
+    """Returns a network with two hidden layers of 500, for images of 28x28 pixels."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(784, 500),
@@ -113,12 +113,12 @@ def nn2() -> nn.Module:
 
 
 def make_network(name: str) -> nn.Module:
-    """The network that has this name in a config, at its full width, for ten classes."""
+    """Returns a network by its name in a config, at full width and for ten classes."""
     return {"nn2": nn2, "lenet4": lenet4}[name]() if name not in STAGE_SIZES else ResNet(name)
 
 
 def train(network: nn.Module, optimizer: Any, images: Tensor, labels: Tensor) -> Tensor:
-    """One update on one batch; returns the loss, without waiting for it."""
+    """Makes one update on a batch, and returns the loss without waiting for it."""
     optimizer.zero_grad(set_to_none=True)
     loss = nn.functional.cross_entropy(network(images), labels)
     loss.backward()
@@ -127,7 +127,7 @@ def train(network: nn.Module, optimizer: Any, images: Tensor, labels: Tensor) ->
 
 
 def batches(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of one epoch in random order, gathered from memory; the last ones left out."""
+    """Yields the batches of an epoch in random order, and drops the last incomplete one."""
     order = torch.randperm(len(images), device=images.device)
     for start in range(0, len(images) - size + 1, size):
         indices = order[start : start + size]

@@ -1,11 +1,12 @@
-"""Contenders measured side by side: each in a process of its own, taking turns in one run.
+"""Compares contenders in one run: each has its own process, and they take turns.
 
-What one machine does in a minute another minute may not repeat, so a contender is compared by the
-ratio of what it took to what the other took in the same round, and of these the median is told.
+The speed of a machine varies from minute to minute. So contenders are compared by the ratio of
+their times in the same round, and the median of these ratios over all rounds is reported.
 """
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import multiprocessing
 import os
 import platform
@@ -15,58 +16,48 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-# From options to a function that works once and returns the seconds it took, having warmed up.
-Make = Callable[..., Callable[[], float]]
+# From options to the function to time, which waits for its result and may return it.
+Make = Callable[..., Callable[[], object]]
 
 
 class Contender(NamedTuple):
-    """What takes part: `make(**options)` is called in a process of its own.
+    """A function to time; `make(**options)` builds it in a process of its own.
 
     Attributes:
-      make: at the top of a module, importing what takes seconds inside.
-      options: what it is called with.
+      make: a function at the top level of a module. It imports slow modules inside its body.
+      options: keyword arguments of `make`.
+      steps: number of training steps in one call; times are per step.
     """
 
     make: Make
     options: Mapping[str, Any]
+    steps: int = 1
 
 
 def measure(contenders: Mapping[str, Contender], *, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every contender in every round.
+    """Times each contender once per round, after a warmup call.
 
     Args:
-      contenders: by name; they take turns in this order.
-      rounds: how often each works.
+      contenders: contenders by name; they take turns in this order.
+      rounds: number of rounds.
 
     Returns:
-      By name, the seconds of each round.
+      Seconds per step in each round, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     with contextlib.ExitStack() as stack:
-        # One after another, so that none warms up while another one does.
-        works = {
+        # Start the processes one by one, so that they do not slow down each other's warmup.
+        calls = {
             name: stack.enter_context(_process(contender)) for name, contender in contenders.items()
         }
         for _ in range(rounds):
-            for name, work in works.items():
-                seconds[name].append(work())
+            for name, call in calls.items():
+                seconds[name].append(call())
     return seconds
 
 
-def timed(function: Callable[[], None], steps: int = 1) -> Callable[[], float]:
-    """A function that has run once to warm up, as one that returns its seconds a step."""
-
-    def work() -> float:
-        started = time.perf_counter()
-        function()
-        return (time.perf_counter() - started) / steps
-
-    work()
-    return work
-
-
 def ratio(seconds: Sequence[float], other: Sequence[float]) -> float:
-    """The median over rounds of the other's seconds to these: how often as fast these are.
+    """Returns the median over rounds of the other contender's time divided by the first one's.
 
     >>> ratio([1.0, 2.0, 1.0], [2.0, 8.0, 2.5])
     2.5
@@ -75,35 +66,40 @@ def ratio(seconds: Sequence[float], other: Sequence[float]) -> float:
 
 
 def table(seconds: Mapping[str, Sequence[float]], *, unit: str, scale: float = 1.0) -> str:
-    """A Markdown table: of each contender the median, least and most, and how the first compares.
+    """Returns a Markdown table with each contender's time, and its ratio to that of the first.
 
     Args:
-      seconds: of `measure`; the first contender is ours.
-      unit: heading of the times.
-      scale: times the seconds, which makes them of that unit.
+      seconds: the result of `measure`.
+      unit: column heading of the times.
+      scale: factor from seconds to that unit.
 
     Returns:
       The table.
     """
-    ours = next(iter(seconds))
-    rows = [f"| | {unit}, median (least to most) | {ours} is faster |", "|---|---|---|"]
+    first = next(iter(seconds))
+    rows = [f"| | {unit}, median (min to max) | time relative to {first} |", "|---|---|---|"]
     for name, values in seconds.items():
         times = [scale * value for value in values]
-        faster = "" if name == ours else f"{ratio(seconds[ours], values):.2f} times"
+        relative = "" if name == first else f"{ratio(seconds[first], values):.2f}"
         rows.append(
             f"| {name} | {_number(statistics.median(times))} "
-            f"({_number(min(times))} to {_number(max(times))}) | {faster} |"
+            f"({_number(min(times))} to {_number(max(times))}) | {relative} |"
         )
     return "\n".join(rows)
 
 
 def _number(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Formats a value with three significant digits and no exponent."""
     return f"{float(f'{value:.3g}'):g}"
 
 
+def installed(*packages: str) -> list[str]:
+    """Returns the packages that are installed, out of those named."""
+    return [name for name in packages if importlib.util.find_spec(name)]
+
+
 def environment(*packages: str) -> str:
-    """One line: the machine, Python and the versions of packages."""
+    """Returns one line about the machine, Python, and the versions of packages."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return (
         f"{platform.machine()} CPU, {os.cpu_count()} cores; Python {platform.python_version()}, "
@@ -113,7 +109,7 @@ def environment(*packages: str) -> str:
 
 @contextlib.contextmanager
 def _process(contender: Contender) -> Iterator[Callable[[], float]]:
-    """A contender that has warmed up, as a function that has it work once."""
+    """Starts a contender's process, and yields a function that returns its seconds per step."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, contender), daemon=True)
@@ -121,20 +117,24 @@ def _process(contender: Contender) -> Iterator[Callable[[], float]]:
     there.close()
     here.recv()
 
-    def work() -> float:
-        here.send("work")
+    def call() -> float:
+        here.send("go")
         return here.recv()
 
     try:
-        yield work
+        yield call
     finally:
         process.kill()
         process.join()
 
 
 def _serve(connection: Connection, contender: Contender) -> None:
-    work = contender.make(**contender.options)
+    """Warms up, then times one call per message."""
+    function = contender.make(**contender.options)
+    function()
     connection.send("ready")
     while True:
         connection.recv()
-        connection.send(work())
+        started = time.perf_counter()
+        function()
+        connection.send((time.perf_counter() - started) / contender.steps)

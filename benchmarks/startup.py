@@ -1,9 +1,10 @@
-"""How long a command takes to start: python -m benchmarks.startup [--runs=5].
+"""Measures how long a command takes to start: python -m benchmarks.startup [--runs=5].
 
-Every run is a process of its own, timed from its start: to the end of `--help` and of a refused
-config, and to the first step of configs/quickstart.py, which is over when the progress bar, on a
-terminal made for it, shows the loss of that step. Cold is with an empty cache of compiled programs,
-warm with what the run before left there. The files of Python itself are read once before.
+Each run is timed from the start of its own process: to the end of `--help`, to the end of a
+rejected config, and to the first step of configs/quickstart.py. A step counts as finished when the
+progress bar, on a pseudo-terminal, shows its loss. A cold start has an empty cache of compiled
+programs; a warm start has the cache of the run before. A first round, which is not counted, brings
+Python's own files into memory.
 """
 
 import argparse
@@ -20,16 +21,16 @@ from benchmarks import side_by_side
 
 TRAIN = (sys.executable, "-m", "experiments.train")
 QUICKSTART = (*TRAIN, "--config=configs/quickstart.py")
-# What the progress bar writes once the loss of a step has come to the host.
+# The progress bar writes this once the loss of a step has reached the host.
 FIRST_STEP = b"loss="
-# What is timed, and below how many seconds it has to be.
-TARGETS = {"--help": 3, "a refused config": 3, "first step, cold": 20, "first step, warm": 10}
+# What is timed, and the number of seconds that it must stay below.
+TARGETS = {"--help": 3, "rejected config": 3, "first step, cold": 20, "first step, warm": 10}
 
 
 def main() -> None:
-    """Measures and prints as the flags say."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description="Measures how long a command takes to start.")
+    parser.add_argument("--runs", type=int, default=5, help="counted rounds")
     arguments = parser.parse_args()
     print(side_by_side.environment("jax", "flax", "tensorflow-cpu"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -37,20 +38,20 @@ def main() -> None:
 
 
 def measure(scratch: Path, *, runs: int) -> dict[str, list[float]]:
-    """Seconds of every run, by what is timed; the first round is not counted.
+    """Times each kind of start once per round, after a round that is not counted.
 
     Args:
       scratch: an empty directory.
-      runs: how often each is timed.
+      runs: number of counted rounds.
 
     Returns:
-      For each of TARGETS the seconds of its runs.
+      Seconds of each round, for each key of TARGETS.
     """
     seconds: dict[str, list[float]] = {name: [] for name in TARGETS}
     for index in range(runs + 1):
         cache = scratch / f"cache-{index}"
         taken = (
-            to_end(*TRAIN, "--help", exit_code=1),  # as absl has it
+            to_end(*TRAIN, "--help", exit_code=1),  # absl's exit code
             to_end(*QUICKSTART, "--config.batch_size=0", exit_code=2),
             to_first_step(cache, scratch / f"cold-{index}"),
             to_first_step(cache, scratch / f"warm-{index}"),
@@ -62,7 +63,18 @@ def measure(scratch: Path, *, runs: int) -> dict[str, list[float]]:
 
 
 def to_end(*command: str, exit_code: int) -> float:
-    """Seconds until a command has ended that does not train, with this exit code."""
+    """Times a command that does not train.
+
+    Args:
+      *command: the command.
+      exit_code: the exit code it must have.
+
+    Returns:
+      Seconds until it ends.
+
+    Raises:
+      RuntimeError: the exit code is another one.
+    """
     started = time.monotonic()
     ended = subprocess.run(command, capture_output=True, check=False)
     taken = time.monotonic() - started
@@ -72,14 +84,17 @@ def to_end(*command: str, exit_code: int) -> float:
 
 
 def to_first_step(cache: Path, workdir: Path) -> float:
-    """Seconds until the quickstart shows its first step's loss; then it is killed.
+    """Times the quickstart until it shows the loss of its first step, and then kills it.
 
     Args:
       cache: the user's cache directory.
-      workdir: of the run.
+      workdir: directory of the run.
 
     Returns:
       The seconds.
+
+    Raises:
+      RuntimeError: the command ended before its first step.
     """
     environment = {
         name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"
@@ -98,7 +113,7 @@ def to_first_step(cache: Path, workdir: Path) -> float:
         while FIRST_STEP not in output:
             try:
                 output += os.read(shown, 4096)
-            except OSError as error:  # so a terminal says that nobody writes to it any more
+            except OSError as error:  # the other end of the terminal is closed
                 raise RuntimeError(f"no first step: {output.decode()}") from error
         return time.monotonic() - started
     finally:
@@ -108,8 +123,8 @@ def to_first_step(cache: Path, workdir: Path) -> float:
 
 
 def table(seconds: dict[str, list[float]]) -> str:
-    """A Markdown table of the seconds and their targets."""
-    rows = ["| | s, median (least to most) | target |", "|---|---|---|"]
+    """Returns a Markdown table of the seconds and their targets."""
+    rows = ["| | s, median (min to max) | target |", "|---|---|---|"]
     for name, values in seconds.items():
         rows.append(
             f"| {name} | {statistics.median(values):.1f} ({min(values):.1f} to "

@@ -1,4 +1,4 @@
-"""The peer within JAX: the same networks with Flax's own layers, a compiled step at a time."""
+"""The JAX peer: the same networks built from stock Flax layers, one compiled step per dispatch."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -40,7 +40,7 @@ class ResNet(nn.Module):
 
 
 class LeNet(nn.Module):
-    """LeNet in Caffe's form: 20 and 50 filters of 5x5, a hidden layer of 500."""
+    """LeNet in Caffe's form: 5x5 convolutions with 20 and 50 filters, and 500 hidden units."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -53,7 +53,7 @@ class LeNet(nn.Module):
 
 
 class NN2(nn.Module):
-    """Two hidden layers of 500."""
+    """Two hidden layers of 500 units."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -65,14 +65,31 @@ class NN2(nn.Module):
 
 
 def make_network(name: str, dtype: Any = jnp.float32) -> nn.Module:
-    """The network that has this name in a config, at its full width, for ten classes."""
+    """Builds a network at full width, for ten classes.
+
+    Args:
+      name: a key of `STAGE_SIZES`, or "lenet4" or "nn2", as in a config.
+      dtype: dtype of a residual network's computation; the others use float32.
+
+    Returns:
+      A module from images to logits.
+    """
     if name in STAGE_SIZES:
         return ResNet(STAGE_SIZES[name], dtype)
     return {"lenet4": LeNet, "nn2": NN2}[name]()
 
 
 def make_step(network: nn.Module, optimizer: optax.GradientTransformation) -> Step:
-    """One update, compiled: (variables, opt_state, images, labels) -> the first two and loss."""
+    """Compiles one update.
+
+    Args:
+      network: module from images to logits.
+      optimizer: optax chain.
+
+    Returns:
+      A function from variables, optimizer state, images, and labels to new variables, new optimizer
+      state, and the loss. It donates the first two arguments.
+    """
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(

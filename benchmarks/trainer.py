@@ -1,40 +1,64 @@
-"""The training program of `experiments.train`, on images that are given."""
+"""The programs of `experiments.train` on a given data set."""
 
-import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from configs import base
-from experiments import build, parallel, step
-from experiments.architectures import make_model
-from experiments.data import datasets, preprocess
-from experiments.optimizers import make_optimizer
+from experiments.build.models import make_model, model_label
+from experiments.build.optimizers import optimizer_maker
+from experiments.data import augment, preprocess
+from experiments.data.datasets import Dataset
+from experiments.program import assemble, parallel
+from experiments.program.state import TrainState
+from experiments.program.steps import Batches, Examples
+from experiments.tasks import classification
+from experiments.tasks.losses import LOSSES
+from experiments.tasks.task import Task
+
+NUM_CLASSES = 10
 
 
 class Trainer(NamedTuple):
-    """What a run computes with.
+    """A run, ready to train.
 
     Attributes:
-      order: compiled; state -> the order of its epoch.
-      train: compiled; (state, split, order, number of steps) -> (state, metrics, alarm); it donates
+      task: what is learned.
+      optimizer: the optax chain.
+      batches: the division of the training split into batches.
+      order: state -> order of its epoch; compiled.
+      train: (state, split, order, number of steps) -> (state, metrics, alarm); compiled. It donates
         the state.
-      evaluate: compiled; (state, split) -> metrics.
-      state: before the first step.
+      evaluate: (state, split) -> metrics; compiled.
+      state: the state before the first step.
       splits: the training and the test split, on the devices.
     """
 
+    task: Task
+    optimizer: optax.GradientTransformation
+    batches: Batches
     order: Any
     train: Any
     evaluate: Any
-    state: step.TrainState
-    splits: tuple[parallel.Split, parallel.Split]
+    state: TrainState
+    splits: tuple[Examples, Examples]
 
 
 def config_of(model: str, *, batch_size: int, augment: bool) -> ConfigDict:
-    """The config of a run without attention: SGD with momentum 0.9 and weight decay 5e-4."""
+    """Returns a config without attention: SGD with momentum 0.9 and weight decay 5e-4.
+
+    Args:
+      model: name of the network.
+      batch_size: images per step.
+      augment: whether to crop and flip images at random.
+
+    Returns:
+      The config.
+    """
     config = base.get_config()
     config.batch_size = batch_size
     config.data.augment = augment
@@ -43,61 +67,59 @@ def config_of(model: str, *, batch_size: int, augment: bool) -> ConfigDict:
     return config
 
 
-def make(
-    config: ConfigDict, dataset: datasets.Dataset, schedule: optax.Schedule | float = 0.01
-) -> Trainer:
-    """What a run of a config computes with, on a data set of ten classes.
+def make(config: ConfigDict, dataset: Dataset, schedule: optax.Schedule | float = 0.01) -> Trainer:
+    """Makes the programs and the initial state of a run on a given data set.
 
     Args:
-      config: the run's config; its fields of data set and schedule are not used.
-      dataset: uint8 images; mirrored ones keep their class.
-      schedule: from steps to learning rates, or one rate.
+      config: config of the run; its data set and its schedule are ignored.
+      dataset: images of ten classes, which flips do not change.
+      schedule: from steps to learning rates, or a constant learning rate.
 
     Returns:
-      Its programs, state and splits.
+      The programs, the state, and the splits.
     """
-    num_train, *image_shape = dataset.train_images.shape
-    if not callable(schedule):
-        schedule = optax.constant_schedule(schedule)
-    steps_per_epoch = num_train // config.batch_size
-    experiment = build.Experiment(
-        dataset=datasets.DatasetInfo(
-            "given", num_train, len(dataset.test_images), tuple(image_shape), 10, True, None
-        ),
-        model=make_model(config.model, image_shape=tuple(image_shape), num_classes=10),
-        optimizer=make_optimizer(
-            config.optimizer, schedule, weight_decay=config.optimizer.weight_decay
-        ),
-        schedule=schedule,
-        steps_per_epoch=steps_per_epoch,
-        num_steps=math.ceil(config.epochs * steps_per_epoch),
-    )
-    dataset, normalize = preprocess.prepare(dataset, ["standardize"], zca_epsilon=0.1, cache_key="")
-    strategy = parallel.make_strategy(config.parallel, jax.devices())
-    train_step, eval_step = build.make_steps(config, experiment, normalize)
-    train = parallel.training(
-        train_step,
-        batch_size=config.batch_size,
-        steps_per_epoch=steps_per_epoch,
-        share=strategy.share,
-    )
-    order = parallel.ordering(num_examples=num_train, steps_per_epoch=steps_per_epoch)
-    evaluate = parallel.evaluation(
-        eval_step, batch_size=config.eval_batch_size, share=strategy.share
-    )
-
-    def init() -> step.TrainState:
-        return step.init_state(
-            jax.random.key(config.seed),
-            model=experiment.model,
-            optimizer=experiment.optimizer,
-            image_shape=experiment.dataset.image_shape,
-        )
-
+    task = _make_task(config, dataset)
+    schedule = schedule if callable(schedule) else optax.constant_schedule(schedule)
+    optimizer = optimizer_maker(config.optimizer)(schedule, config.optimizer.weight_decay)
+    batches = Batches(task.num_train, config.batch_size, config.eval_batch_size)
+    strategy = parallel.make_strategy("jit", jax.devices())
+    programs = assemble.compiled(task, optimizer, batches, strategy)
+    data = task.load()
     return Trainer(
-        order=strategy.compile(order, donate=False),
-        train=strategy.compile(train, donate=True),
-        evaluate=strategy.compile(evaluate, donate=False),
-        state=jax.jit(init, out_shardings=strategy.sharding)(),
-        splits=parallel.to_device(dataset, strategy.sharding),
+        task=task,
+        optimizer=optimizer,
+        batches=batches,
+        order=programs.order,
+        train=programs.train,
+        evaluate=programs.evaluate,
+        state=programs.init(np.asarray(jax.random.key_data(jax.random.key(config.seed)))),
+        splits=(
+            parallel.to_devices(data.train, strategy.replicated),
+            parallel.to_devices(data.test, strategy.replicated),
+        ),
+    )
+
+
+def _make_task(config: ConfigDict, dataset: Dataset) -> Task:
+    steps = {name: preprocess.STEPS[name] for name in config.data.preprocess}
+    prepared = preprocess.prepare(
+        dataset, steps, zca_epsilon=config.data.zca_epsilon, cache_key="benchmarks"
+    )
+    num_train, height, width, channels = dataset.train_images.shape
+    image_shape = (height, width, channels)
+    loss = LOSSES[config.loss.name]
+    return classification.make_task(
+        data="given",
+        model_name=model_label(config.model),
+        num_train=num_train,
+        load=lambda: prepared,
+        model=make_model(config.model, image_shape=image_shape, num_classes=NUM_CLASSES),
+        image_shape=image_shape,
+        loss=loss,
+        eval_loss=loss,
+        augment=partial(
+            augment.crop_and_flip,
+            padding=config.data.crop_padding if config.data.augment else 0,
+            flip=config.data.augment,
+        ),
     )

@@ -1,10 +1,10 @@
-"""Forty trials in one program, beside forty processes and a loop over one compiled step.
+"""Compares forty trials in one program with forty processes and with a loop in Python.
 
     TFDS_DATA_DIR=... python -m benchmarks.trials [--epochs=1] [--data=mnist]
 
-NN-2 with eight schedules and five seeds, SGD in batches of 128. Each way is timed from outside, a
-whole process or forty of them, one after the other in one run: start, compilation, training and
-evaluation count. The data set is decoded and cached before.
+The trials are NN-2 with eight schedules and five seeds, SGD in batches of 128. Each method is timed
+as complete processes, one method after the other, so startup, compilation, training, and evaluation
+count. The data set must already be prepared.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SCHEDULES = ("constant", "exp", "str", "sig", "rep", "trap", "cosine", "log_annealing")
@@ -40,13 +41,26 @@ def get_config():
 """
 
 
+def sweep_config(*, epochs: float, data: str) -> str:
+    """Returns the source of the config file of the sweep.
+
+    Args:
+      epochs: epochs of each trial.
+      data: name of the data set.
+
+    Returns:
+      The source.
+    """
+    return SWEEP.format(epochs=epochs, data=data, schedules=SCHEDULES, seeds=SEEDS)
+
+
 def one_program(config_file: Path, directory: Path) -> None:
-    """All trials by `experiments.sweep`."""
+    """Runs all trials with `experiments.sweep`."""
     _run("experiments.sweep", f"--config={config_file}", f"--workdir={directory / 'sweep'}")
 
 
 def forty_processes(config_file: Path, directory: Path) -> None:
-    """Each trial by `experiments.train`, in a process of its own."""
+    """Runs each trial with `experiments.train`, in its own process."""
     single = directory / "single.py"
     single.write_text(
         f"import runpy\nget_config = lambda: runpy.run_path({str(config_file)!r})"
@@ -64,75 +78,75 @@ def forty_processes(config_file: Path, directory: Path) -> None:
 
 
 def python_loop(config_file: Path, directory: Path) -> None:
-    """Trial after trial in one process, a dispatch a step, batches gathered on the host."""
+    """Runs the trials one by one in one process, with one dispatch per step."""
     _run("benchmarks.trials", f"--loop={config_file}")
 
 
-def loop(config_file: str) -> None:
-    """What `python_loop` runs in its process."""
+def loop(config_file: str) -> list[Any]:
+    """Runs the trials of `python_loop`; batches are gathered on the host.
+
+    Args:
+      config_file: path of the config file of the sweep.
+
+    Returns:
+      The metrics of each trial's last evaluation.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
+    import optax
 
     import loganneal_jax
-    from experiments import build, matrix, parallel, step, trials
-    from experiments.optimizers import make_optimizer
+    from experiments.build.sweeps import read_sweep
+    from experiments.program import assemble, parallel
+    from experiments.program.state import TrainState
+    from experiments.program.steps import Examples, Metrics, pieces
+    from experiments.sweeping import plan, trials
 
-    config = runpy.run_path(config_file)["get_config"]()
-    all_trials = matrix.final_trials(config, {name: {} for name in SCHEDULES})
-    first = all_trials[0]
-    experiment, run = first.experiment, first.config
-    dataset, normalize = build.load(run, experiment)
-    block = trials.make_block(
-        [trial.config for trial in all_trials], [trial.experiment for trial in all_trials]
-    )
+    sweep = read_sweep(runpy.run_path(config_file)["get_config"]())
+    final = plan.final_trials(sweep, {name: {} for name in sweep.settings})
+    experiment = final[0].experiment
+    task, batches = experiment.task, experiment.batches
+    block = trials.make_block([trial.experiment for trial in final])
 
-    def experiment_of(rates: jax.Array) -> build.Experiment:
+    def optimizer(rates: jax.Array) -> optax.GradientTransformation:
         schedule = loganneal_jax.from_values(rates)
-        decay = run.optimizer.weight_decay
-        optimizer = make_optimizer(run.optimizer, schedule, weight_decay=decay)
-        return experiment._replace(optimizer=optimizer)
+        return experiment.make_optimizer(schedule, experiment.weight_decay)
 
     @jax.jit
-    def init(key: jax.Array, rates: jax.Array) -> step.TrainState:
-        return step.init_state(
-            key,
-            model=experiment.model,
-            optimizer=experiment_of(rates).optimizer,
-            image_shape=experiment.dataset.image_shape,
-        )
+    def init(key_data: jax.Array, rates: jax.Array) -> TrainState:
+        return assemble.pure(task, optimizer(rates), batches).init(key_data)
 
     @jax.jit
-    def one_step(
-        state: step.TrainState, rates: jax.Array, batch: step.Batch
-    ) -> tuple[step.TrainState, step.Metrics]:
-        train_step, _ = build.make_steps(run, experiment_of(rates), normalize)
-        return train_step(state, batch)
+    def train_step(
+        state: TrainState, rates: jax.Array, batch: Examples
+    ) -> tuple[TrainState, Metrics]:
+        return task.train_step(state, batch, optimizer(rates))
 
-    _, eval_step = build.make_steps(run, experiment, normalize)
-    evaluate = jax.jit(parallel.evaluation(eval_step, batch_size=run.eval_batch_size))
-    alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    _, test = parallel.to_device(dataset, alone)
-    for index in range(len(all_trials)):
-        rates = block.learning_rates[index]
-        state = init(block.keys[index], rates)
-        for start in range(0, experiment.num_steps, experiment.steps_per_epoch):
-            order = np.random.default_rng([index, start]).permutation(len(dataset.train_labels))
-            stop = min(experiment.num_steps, start + experiment.steps_per_epoch)
+    evaluate = jax.jit(assemble.pure(task, experiment.optimizer, batches).evaluate)
+    data = task.load()
+    test = parallel.to_devices(data.test, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    results = []
+    for index, (key_data, rates) in enumerate(
+        zip(block.key_data, block.learning_rates, strict=True)
+    ):
+        state = init(key_data, rates)
+        for start, stop in pieces(0, experiment.num_steps, experiment.steps_per_epoch):
+            order = np.random.default_rng([index, start]).permutation(batches.num_train)
             for position in range(stop - start):
-                indices = order[position * run.batch_size : (position + 1) * run.batch_size]
-                batch = {
-                    "image": jnp.asarray(dataset.train_images[indices]),
-                    "label": jnp.asarray(dataset.train_labels[indices]),
-                }
-                state, _ = one_step(state, rates, batch)
-            evaluate(state, test).loss.total.block_until_ready()
+                first = position * batches.batch_size
+                indices = order[first : first + batches.batch_size]
+                batch = {name: jnp.asarray(array[indices]) for name, array in data.train.items()}
+                state, _ = train_step(state, rates, batch)
+            metrics = jax.block_until_ready(evaluate(state, test))
+        results.append(metrics)
+    return results
 
 
-WAYS = {
+METHODS = {
     "one program": one_program,
-    "a loop over one compiled step": python_loop,
-    "forty processes": forty_processes,
+    "a Python loop over one compiled step": python_loop,
+    "forty processes of experiments.train": forty_processes,
 }
 
 
@@ -147,10 +161,12 @@ def _run(module: str, *options: str) -> None:
 
 
 def main() -> None:
-    """Times each way and prints the ratios."""
-    parser = argparse.ArgumentParser(description="Forty trials in one program, and otherwise.")
-    parser.add_argument("--epochs", type=float, default=1.0, help="of each trial")
-    parser.add_argument("--data", default="mnist", help="the data set")
+    """Times each method and prints the ratios."""
+    parser = argparse.ArgumentParser(
+        description="Compares forty trials in one program with a loop and with forty processes."
+    )
+    parser.add_argument("--epochs", type=float, default=1.0, help="epochs of each trial")
+    parser.add_argument("--data", default="mnist", help="name of the data set")
     parser.add_argument("--loop", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.loop:
@@ -163,19 +179,18 @@ def main() -> None:
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}, "
         f"{os.cpu_count()} cores\n"
     )
-    print("| way | seconds | one program takes |\n|---|---|---|", flush=True)
+    print("| method | seconds | relative to one program |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         config_file = Path(scratch) / "forty.py"
-        config_file.write_text(
-            SWEEP.format(epochs=options.epochs, data=options.data, schedules=SCHEDULES, seeds=SEEDS)
-        )
+        config_file.write_text(sweep_config(epochs=options.epochs, data=options.data))
         first = 0.0
-        for name, way in WAYS.items():
+        for name, method in METHODS.items():
             started = time.monotonic()
-            way(config_file, Path(scratch))
+            method(config_file, Path(scratch))
             seconds = time.monotonic() - started
+            relative = f"{seconds / first:.1f} times" if first else ""
             first = first or seconds
-            print(f"| {name} | {seconds:.0f} | 1 / {seconds / first:.1f} of it |", flush=True)
+            print(f"| {name} | {seconds:.0f} | {relative} |", flush=True)
 
 
 if __name__ == "__main__":

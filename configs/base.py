@@ -1,7 +1,11 @@
-"""Every field there is, with its default; the other configs change some of them.
+"""Every field of a run, with its default; the other configs change some of them.
 
-Fields that end in `_epochs` may be fractions of an epoch. An epoch has as many steps as whole
-batches fit into the training split.
+Fields that end in `_epochs` may be fractions of an epoch. An epoch has as many steps as the
+training split has full batches.
+
+The comment beside a name says which dict has the names; an unknown name prints them all. Except for
+modes, a name may also be `package.module:attribute`, which is imported. docs/experiments.md shows
+how to add a schedule, an optimizer, a model, or a task.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -13,39 +17,39 @@ def get_config() -> ConfigDict:
     config.epochs = 10.0
     config.batch_size = 128
     config.eval_batch_size = 500
-    config.log_every_steps = 50  # steps in one dispatch, and between two reports of progress
+    config.log_every_steps = 50  # steps per dispatch, and between two progress reports
+
+    config.task = ConfigDict()
+    config.task.name = "classification"  # TASKS in experiments/build/tasks.py
+    config.task.options = ConfigDict()  # fields of a task defined elsewhere; any names
 
     config.data = ConfigDict()
-    # cifar10, cifar100, svhn_cropped, mnist, fashion_mnist, digits, or any other set of tfds
+    # digits, or an image classification data set of tfds
     config.data.name = "cifar10"
-    config.data.data_dir = config_dict.placeholder(
-        str
-    )  # of tfds; None: TFDS_DATA_DIR or its default
+    # Directory of tfds; None: TFDS_DATA_DIR, or the default of tfds
+    config.data.data_dir = config_dict.placeholder(str)
     config.data.image_size = config_dict.placeholder(int)  # pixels; None: the data set's own
-    # Held out from the training split, to be evaluated in place of the test split
+    # Training examples that are held out and evaluated in place of the test split
     config.data.validation_examples = 0
-    # Steps applied to the whole set, in this order: contrast_stretching (first),
-    # global_contrast_normalization, pixel_mean, standardize, zca (last)
+    # Applied to the whole data set in this order; STEPS in experiments/data/preprocess.py
     config.data.preprocess = ("standardize",)
-    config.data.zca_epsilon = 0.1  # times the mean eigenvalue, added to each
-    config.data.augment = True  # random crops, and flips where they keep the class
+    config.data.zca_epsilon = 0.1  # in units of the mean eigenvalue; added to every eigenvalue
+    config.data.augment = True  # random crops, and flips if a mirrored image keeps its class
     config.data.crop_padding = 4  # pixels
 
     config.model = ConfigDict()
-    # nn2, nn3, lenet4, vgg9, vgg16, vgg19, resnet10, resnet18, resnet34, resnet50, densenet100,
-    # densenet121, googlenet or xception
-    config.model.name = "resnet18"
-    config.model.width_multiplier = 1.0  # times the published numbers of channels
-    config.model.variant = "cifar"  # cifar or imagenet: for small images or for large ones
+    config.model.name = "resnet18"  # MODELS in experiments/build/models.py
+    config.model.width_multiplier = 1.0  # factor of the published numbers of channels
+    config.model.variant = "cifar"  # cifar for small images, or imagenet for large ones
     config.model.dtype = "float32"  # of the computation, or bfloat16; parameters are float32
-    # Of products of float32 numbers on a GPU or TPU, which have faster and coarser ones: default
-    # (jax's own choice), high or highest (of float32 itself). A CPU always has float32's
+    # Precision of float32 matrix products on a GPU or TPU, which also have faster and coarser ones:
+    # default (jax's own choice), high, or highest (full float32). A CPU always uses float32
     config.model.matmul_precision = "default"
-    config.model.batch_norm = False  # of the vggs; the later networks always have it
-    config.model.auxiliary_heads = False  # of googlenet
+    config.model.batch_norm = False  # VGG networks only; the later networks always have it
+    config.model.auxiliary_heads = False  # googlenet only
     config.model.dropout_rate = config_dict.placeholder(float)  # None: the network's own
     config.model.attention = ConfigDict()
-    # beside (its mean concatenated to the features), before (added to the image) or none
+    # beside (its mean is concatenated to the features), before (added to the image), or none
     config.model.attention.name = "beside"
     config.model.attention.patch_size = 4  # pixels
     config.model.attention.width = 64
@@ -53,60 +57,63 @@ def get_config() -> ConfigDict:
     config.model.attention.mlp_width = 128
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "sgd"  # sgd, adam, adamw or rmsprop
-    config.optimizer.momentum = 0.9  # of sgd and rmsprop
-    config.optimizer.nesterov = False  # of sgd
-    config.optimizer.weight_decay = 5e-4  # times the parameters, added to gradient or update
-    config.optimizer.decay = config_dict.placeholder(str)  # coupled (to the gradient: both papers)
-    # or decoupled (to the update); None: coupled, for adamw decoupled
-    config.optimizer.decayed = "all"  # all parameters (both papers), or kernels: no biases or norms
-    config.optimizer.clip_norm = config_dict.placeholder(float)  # of all gradients; None: no limit
+    config.optimizer.name = "sgd"  # OPTIMIZERS in experiments/build/optimizers.py
+    config.optimizer.momentum = 0.9  # sgd and rmsprop
+    config.optimizer.nesterov = False  # sgd
+    config.optimizer.weight_decay = 5e-4  # factor of the parameters
+    # coupled (added to the gradient, as in both papers) or decoupled (added to the update);
+    # None: decoupled for adamw, coupled for the others
+    config.optimizer.weight_decay_mode = config_dict.placeholder(str)
+    # Parameters that decay: all (as in both papers), or kernels (no biases or norms)
+    config.optimizer.weight_decay_mask = "all"
+    config.optimizer.clip_norm = config_dict.placeholder(float)  # global norm; None: no clipping
 
-    # A schedule is changed by its name: the fields that the named one does not have are not used.
+    # Changing the name changes the schedule. A schedule ignores the fields that it does not have.
     config.schedule = ConfigDict()
+    # SCHEDULES in experiments/build/schedules.py
     config.schedule.name = "cyclical_log_annealing"
-    config.schedule.init_value = 0.1  # the peak: the learning rate where the first decay begins
+    config.schedule.peak_value = 0.1  # the learning rate at which the first decay begins
     config.schedule.end_value = 0.001
     config.schedule.init_decay_epochs = 10.0
     config.schedule.restart_interval_epochs = config_dict.placeholder(float)  # None: no restarts
     config.schedule.restart_multiplier = 1.0
-    config.schedule.restart_value = config_dict.placeholder(float)  # None: init_value
+    config.schedule.restart_value = config_dict.placeholder(float)  # None: peak_value
     config.schedule.restart_decay = 1.0
     config.schedule.warmup_epochs = 0.0
     config.schedule.warmup_init_value = 0.0
-    config.schedule.variant = "paper"  # of log annealing: paper (eq. 4) or normalised
-    config.schedule.base = config_dict.placeholder(float)  # None: 1 / (init_value - end_value)
-    config.schedule.first_step = 1.0  # of log annealing: steps counted at the restart itself
-    config.schedule.slope = 5.0  # of sig, sig+ and rep
-    config.schedule.boundaries = (0.5, 0.75)  # of str and str+: fractions of the run
-    config.schedule.decay_rate = 0.1  # of str and str+: the factor at each boundary
-    config.schedule.cooldown = "linear"  # of trap: linear, 1-sqrt or cosine
-    config.schedule.cooldown_fraction = 0.2  # of trap: fraction of the run
-    config.schedule.half_cycle_epochs = 1.0  # of triangular schedules: from end_value to init_value
-    config.schedule.triangle_decay_rate = 0.9999  # of triangular_exp_range: the factor of a step
+    config.schedule.variant = "paper"  # log annealing: paper (eq. 4) or normalized
+    config.schedule.base = config_dict.placeholder(float)  # None: 1 / (peak_value - end_value)
+    config.schedule.first_step = 1.0  # log annealing: value of T_cur at a restart
+    config.schedule.slope = 5.0  # sig, sig+, and rep
+    config.schedule.boundaries = (0.5, 0.75)  # str and str+: fractions of the run
+    config.schedule.decay_rate = 0.1  # str and str+: factor at each boundary
+    config.schedule.cooldown = "linear"  # trap: linear, 1-sqrt, or cosine
+    config.schedule.cooldown_fraction = 0.2  # trap: fraction of the run
+    config.schedule.half_cycle_epochs = 1.0  # triangular schedules: from end_value to peak_value
+    config.schedule.triangle_decay_rate = 0.9999  # triangular_exp_range: factor per step
 
     config.loss = ConfigDict()
-    config.loss.name = "softmax_cross_entropy"  # or sigmoid_categorical_cross_entropy
-    config.loss.label_smoothing = 0.0  # of the training loss; the test loss is without
+    config.loss.name = "softmax_cross_entropy"  # LOSSES in experiments/tasks/losses.py
+    config.loss.label_smoothing = 0.0  # training loss only; evaluation does not smooth
 
-    # naveen2024, eq. (5), and the remedy its text names: weights saved before, another schedule
+    # naveen2024, eq. (5), and the remedy in its text: earlier weights, and another schedule
     config.guard = ConfigDict()
-    # The run stops at a step whose loss is above this (naveen2024: 4.5); None: only where the loss
-    # or a parameter is no number
+    # A run stops at a step with a higher loss (naveen2024: 4.5); None: only if the loss or a
+    # parameter is not finite
     config.guard.loss_threshold = config_dict.placeholder(float)
-    config.guard.grace_epochs = 2.0  # at the start of the run, in which no loss is too high
-    # How often to go back to the newest checkpoint and on with an adjusted schedule
+    config.guard.grace_epochs = 2.0  # epochs at the start in which every finite loss is allowed
+    # Number of times to return to the newest checkpoint and continue with an adjusted schedule
     config.guard.max_rollbacks = 0
-    config.guard.peak_factor = 0.5  # times the peak, each time
-    config.guard.extra_warmup_epochs = 0.0  # added to schedule.warmup_epochs, each time
+    config.guard.peak_factor = 0.5  # factor of the peak at each rollback
+    config.guard.extra_warmup_epochs = 0.0  # added to schedule.warmup_epochs at each rollback
 
-    # How the devices, of all processes together, share the images of a step
+    # How the devices of all processes share the examples of a step
     config.parallel = ConfigDict()
-    # jit: one program over a mesh, in which batch norm sees the whole batch; pmap: a program for
-    # each device, in which it sees the device's share alone
+    # jit: one program over a mesh, in which batch norm sees the whole batch; pmap: one program per
+    # device, in which it sees the device's share
     config.parallel.strategy = "jit"
-    config.parallel.sync_batch_norm = False  # of pmap: over the whole batch after all
-    # Pieces of a batch, computed one after another for want of memory; batch norm sees a piece
+    config.parallel.sync_batch_norm = False  # pmap: batch norm sees the whole batch
+    # Micro-batches per step, processed one after another to save memory; batch norm sees one
     config.parallel.accumulate_steps = 1
 
     config.checkpoint = ConfigDict()

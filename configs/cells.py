@@ -1,4 +1,4 @@
-"""The cells of a paper's tables, named as three words with commas between."""
+"""Parses the names of cells in a paper's tables, such as "mnist,nn2,sig+"."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,19 +9,19 @@ def parse(
     pairs: Mapping[str, Iterable[str]],
     thirds: Iterable[str],
 ) -> tuple[str, str, str]:
-    """The three words of a cell.
+    """Splits the name of a cell into its three words.
 
     Args:
-      cell: such as "mnist,nn2,sig+".
-      names: what the words are.
-      pairs: first word -> the second words that go with it.
-      thirds: third words.
+      cell: three words separated by commas, such as "mnist,nn2,sig+".
+      names: what each word stands for, for error messages.
+      pairs: each first word and the second words that it allows.
+      thirds: allowed third words.
 
     Returns:
-      The words.
+      The three words.
 
     Raises:
-      ValueError: there is no such cell.
+      ValueError: the cell does not exist.
     """
     words = cell.split(",")
     if len(words) != 3:

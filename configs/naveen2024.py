@@ -3,33 +3,34 @@
     python -m experiments.train --config=configs/naveen2024.py:1,resnet34,log
     python -m experiments.train --config=configs/naveen2024.py:2,resnet50,cosine
 
-Experiment 1 (section 2.1, figure 2) has the backbone resnet34; experiment 2 (section 2.2, figure 3)
-resnet50, googlenet, xception, vgg16 and vgg19, each with a transformer beside it. The schedules are
-log, cosine, step and none. For one GPU or TPU; on a CPU a few steps show that it works:
---config.epochs=0.005 --config.schedule.warmup_epochs=0. None has been run to its end here: how long
-it takes and what accuracy to expect is not known yet.
+Hardware: one GPU or TPU. Time and accuracy are unknown: no cell has been run to its end here. To
+try a few steps on a CPU, add --config.epochs=0.005 --config.schedule.warmup_epochs=0.
 
-What the paper leaves unsaid, and what we took for it:
+Experiment 1 (section 2.1, figure 2) has the backbone resnet34. Experiment 2 (section 2.2, figure 3)
+has the backbones resnet50, googlenet, xception, vgg16, and vgg19, each with a transformer beside
+it. The schedules are log, cosine, step, and none.
 
-- Experiment 1 prints: initial learning rate 0.0001, minimum 0.001, restart learning rate 0.1,
-  warmup of 5 epochs from 0.01. Taken literally the warmup would fall, from 0.01 to 0.0001, and the
-  decay would rise, from 0.0001 to 0.001. The caption of its figure 1 gives 0.0001 as the warmup's
-  start, so we read the two numbers as exchanged: the warmup rises from 0.0001 to 0.01, the first
-  decay falls from 0.01 to the minimum 0.001 in 10 epochs, and restarts at 0.1 follow after 15, 25
-  and 45 epochs. Every printed number is used, and nothing else.
-- `step` falls by a factor of 10 after 50% and 75% of the run, and `none` is constant; both start
-  where the first decay of the others starts, without warmup.
-- The order of the preprocessing: contrast stretching works on pixels, so it comes first;
-  whitening comes last, behind contrast normalisation and the pixel mean, so that it is not undone.
-- Its halt (eq. 5, 4.5 and T_t = 2): after two epochs the run stops at the first batch whose mean
-  loss is above 4.5. The paper says neither what T counts nor over what the loss is taken.
-- Experiment 2's learning rates: Adam's usual 0.001 down to 0.00001, without weight decay.
-- The transformer: 4x4 patches, width 256, 8 heads, a perceptron of 1024, its mean concatenated to
-  the features of the backbone; --config.model.attention.name=before puts it before the
-  convolutions.
-- The backbones are the published ones, without batch norm in VGG, for images of 32x32. The paper's
-  63.5 million parameters of experiment 1 are not ResNet-34's, and it does not say how it came to
-  them; its 138 and 144 million are those of VGG on images of 224x224.
+Our choices where the paper is silent or ambiguous:
+
+- Schedule of experiment 1. The paper prints an initial learning rate of 0.0001, a minimum of 0.001,
+  a restart learning rate of 0.1, and a warmup of 5 epochs from 0.01. Taken literally, the warmup
+  would fall from 0.01 to 0.0001, and the decay would rise from 0.0001 to 0.001. The caption of
+  figure 1 gives 0.0001 as the start of the warmup, so we exchange the two numbers. The warmup rises
+  from 0.0001 to 0.01. The first decay falls from 0.01 to the minimum of 0.001 in 10 epochs.
+  Restarts at 0.1 follow after 15, 25, and 45 epochs. This uses every printed number and no other.
+- `step` falls by a factor of 10 after 50% and after 75% of the run. `none` is constant. Both start
+  without a warmup, at the learning rate where the first decay of the other schedules starts.
+- Order of preprocessing. Contrast stretching takes pixel values, so it comes first. Whitening comes
+  after contrast normalization and the pixel mean, so that no later step undoes it.
+- Halt (eq. 5, 4.5, T_t = 2). After two epochs, the run stops at the first batch whose mean loss is
+  above 4.5. The paper does not say what T counts, or over what the loss is averaged.
+- Learning rates of experiment 2. Adam's usual 0.001 falls to 0.00001, without weight decay.
+- Transformer. It has 4x4 patches, width 256, 8 heads, and an MLP of width 1024. Its mean is
+  concatenated to the features of the backbone. --config.model.attention.name=before places it
+  before the convolutions instead.
+- Backbones. They are the published ones for 32x32 images, and VGG has no batch norm. The paper's
+  63.5 million parameters for experiment 1 are not those of ResNet-34, and the paper does not
+  explain them. Its 138 and 144 million are those of VGG for 224x224 images.
 """
 
 from ml_collections import ConfigDict
@@ -81,7 +82,7 @@ def _experiment1(config: ConfigDict) -> None:
     config.optimizer.weight_decay = 5e-4
     config.schedule.warmup_epochs = 5.0
     config.schedule.warmup_init_value = 0.0001
-    config.schedule.init_value = 0.01
+    config.schedule.peak_value = 0.01
     config.schedule.init_decay_epochs = 10.0
     config.schedule.end_value = 0.001
     config.schedule.restart_value = 0.1
@@ -101,7 +102,7 @@ def _experiment2(config: ConfigDict) -> None:
     config.loss.name = "softmax_cross_entropy"
     config.optimizer.name = "adam"
     config.optimizer.weight_decay = 0.0
-    config.schedule.init_value = 0.001
+    config.schedule.peak_value = 0.001
     config.schedule.end_value = 0.00001
     config.schedule.init_decay_epochs = 10.0
     config.schedule.restart_interval_epochs = 10.0

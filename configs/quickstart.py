@@ -1,12 +1,13 @@
-"""Handwritten digits, a small ResNet with an attention block, cyclical log annealing.
+"""A small ResNet with attention on handwritten digits, with cyclical log annealing.
 
     make train        or:  python -m experiments.train --config=configs/quickstart.py
 
-For any CPU, without network: scikit-learn's 1,797 digits. 24 s on 2 cores, 99.2% test accuracy
-(one trial, seed 0; docs/reproducing.md has the run).
+Hardware: any CPU. On 2 cores, the run takes 24 s and reaches 99.2% test accuracy (one trial, seed
+0). docs/reproducing.md lists the epochs of that run.
 
-The normalised variant ends its cycles at `end_value`; eq. (4) as printed, which is
---config.schedule.variant=paper, ends them at three quarters of the peak.
+The data are scikit-learn's 1,797 digits, which need no network. With the normalized variant, each
+cycle ends at `end_value`. With eq. (4) as printed (--config.schedule.variant=paper), each cycle
+ends at three quarters of the peak.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +29,7 @@ def get_config() -> ConfigDict:
     config.model.width_multiplier = 0.25
     config.model.attention.width = 32
 
-    config.schedule.variant = "normalised"
+    config.schedule.variant = "normalized"
     config.schedule.init_decay_epochs = 5.0
     config.schedule.restart_interval_epochs = 5.0
     config.schedule.restart_multiplier = 2.0

@@ -1,1 +1,0 @@
-"""The laboratory: trains, compares and reports; imports the library, never the other way round."""

@@ -1,5 +1,6 @@
-"""How every command starts and ends: flags, config, and a user's mistakes in one sentence."""
+"""How every command starts and ends: flags, config, and one sentence for a user's mistake."""
 
+import functools
 import logging
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
@@ -20,27 +22,29 @@ USAGE_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def run(main: Callable[..., None], *, positional: bool = False) -> NoReturn:
-    """Parses the flags, runs a command and exits.
+def run(
+    main: Callable[..., None], *, positional: bool = False, default_config: Path | None = None
+) -> NoReturn:
+    """Parses the flags, runs a command, and exits.
 
-    The exit code is 0 when `main` returns, 2 after a `UserError`, a file that cannot be read or
-    written or flags that cannot be used, and 128 + signal after a signal that asked it to stop: 130
-    after Ctrl-C, 143 after SIGTERM.
+    The exit code is 0 if `main` returns; 2 after a `UserError`, a file that cannot be read or
+    written, or invalid flags; and 128 + signal after a signal: 130 for Ctrl-C, 143 for SIGTERM.
 
     Args:
       main: the command.
-      positional: whether `main` takes the arguments that are no flags, which may stand before,
-        between and after the flags; without it they are refused.
+      positional: whether `main` takes positional arguments, which may stand anywhere among the
+        flags. Otherwise they are refused.
+      default_config: the config file to use without --config, or None.
     """
     flags.FLAGS.set_gnu_getopt(positional)
 
     def guarded(arguments: list[str]) -> None:
         _quiet_log()
-        sys.unraisablehook = _unless_of_a_failed_save
+        sys.unraisablehook = _ignore_late_writes
         try:
             if len(arguments) > 1 and not positional:
                 raise UserError(
-                    f"unexpected argument {arguments[1]!r}; every option is --NAME=VALUE"
+                    f"unexpected argument {arguments[1]!r}; pass options as --NAME=VALUE"
                 )
             main(*arguments[1:])
         except UserError as error:
@@ -53,14 +57,14 @@ def run(main: Callable[..., None], *, positional: bool = False) -> NoReturn:
         except KeyboardInterrupt:
             _end("interrupted", INTERRUPTED)
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=functools.partial(_parse, default_config=default_config))
 
 
 def _quiet_log() -> None:
-    """Leaves of the log the run's own lines, with the time before them, and warnings.
+    """Keeps the run's own log lines, with their time, and warnings.
 
-    Orbax logs some two hundred lines a run and a traceback of every save that fails, tfds warns of
-    what `describe` then says: what of it the user must know, a `UserError` tells.
+    Orbax logs about 200 lines per run and a traceback for every failed save, and tfds warns about
+    problems that `datasets.describe` reports too. A `UserError` says what the user needs to know.
     """
 
     def ours_or_warning(record: logging.LogRecord) -> bool:
@@ -73,26 +77,26 @@ def _quiet_log() -> None:
     handler.addFilter(ours_or_warning)
 
 
-def _unless_of_a_failed_save(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Python's own hook, but for what is left of a save that fails.
+def _ignore_late_writes(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Calls Python's own hook, except for writes that end after a failed save.
 
-    With the first file that cannot be written Orbax closes its event loop, to which the others then
-    report, each with a traceback.
+    When a file cannot be written, Orbax closes its event loop. Each remaining write then reports to
+    the closed loop, with a traceback.
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
 def give_up(sentence: str) -> NoReturn:
-    """Ends the process, from any of its threads, as after a `UserError` of this sentence."""
+    """Ends the process from any thread, as after a `UserError` with this sentence."""
     _end(f"error: {sentence}", USAGE_ERROR)
 
 
 def _end(sentence: str, exit_code: int) -> NoReturn:
-    """Ends the process with this as its last line.
+    """Ends the process at once, with this sentence as its last line.
 
-    At once: where a disk is full, the threads and exit handlers of Orbax and TensorFlow fail again,
-    each with a traceback of its own, or wait for ever. What had to be saved is saved.
+    On a full disk, the threads and exit handlers of Orbax and TensorFlow would fail again with
+    tracebacks, or wait forever. Everything that had to be saved is already saved.
     """
     print(sentence, file=sys.stderr)
     sys.stdout.flush()
@@ -100,8 +104,11 @@ def _end(sentence: str, exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-def _parse(arguments: list[str]) -> list[str]:
-    """Parses the flags, having checked the overrides of config fields against the config."""
+def _parse(arguments: list[str], *, default_config: Path | None) -> list[str]:
+    """Checks the overrides of config fields against the config, and parses the flags."""
+    if default_config and not any(re.match(r"--?config(=|$)", each) for each in arguments):
+        program, *rest = arguments
+        arguments = [program, f"--config={default_config}", *rest]
     try:
         files = [re.fullmatch(r"--?config=(.+)", argument) for argument in arguments]
         for file in filter(None, files):
@@ -123,7 +130,7 @@ def _load_config(path_and_argument: str) -> ConfigDict:
             raise UserError(f"--config={path} has no function get_config")
         config = names["get_config"](*argument)
         if not isinstance(config, ConfigDict):
-            raise UserError(f"--config={path}: get_config returns no ConfigDict but {config!r}")
+            raise UserError(f"--config={path}: get_config must return a ConfigDict, got {config!r}")
         return config
     except UserError:
         raise
@@ -133,7 +140,7 @@ def _load_config(path_and_argument: str) -> ConfigDict:
         raise UserError(f"--config={path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        # A function that does not take the argument was not entered.
+        # Without a line if get_config itself was not entered because it takes no argument.
         lines = [f", line {frame.lineno}" for frame in frames if frame.filename == path]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"--config={path}{''.join(lines[-1:])}: {reason}") from error
@@ -153,6 +160,6 @@ def _check_field(config: Mapping[str, Any], path: str) -> None:
 
 
 def config_name() -> str:
-    """The name of the config file given by --config, without directory and ending."""
+    """Returns the name of the --config file, without its directory and extension."""
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     return re.split(r"[/\\]", file)[-1].removesuffix(".py")

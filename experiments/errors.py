@@ -1,4 +1,4 @@
-"""What ends a command before its end: a mistake that is the user's to mend, or a signal."""
+"""Exceptions that end a command with one sentence: a user's mistake, or a signal."""
 
 import signal
 
@@ -8,11 +8,11 @@ class UserError(Exception):
 
 
 class Stopped(Exception):
-    """The command was asked to stop, and did in order; ends it with exit code 128 + signal.
+    """The command stopped cleanly after a signal; ends it with exit code 128 + signal.
 
     Args:
       number: number of the signal.
-      where: where it stopped, and what the same command does next.
+      where: where the command stopped, and what the same command does next.
     """
 
     def __init__(self, number: int, where: str) -> None:

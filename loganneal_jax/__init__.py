@@ -1,4 +1,4 @@
-"""Cyclical log annealing and the learning-rate schedules it is compared with, for Optax."""
+"""Learning-rate schedules for Optax: cyclical log annealing and common alternatives."""
 
 from loganneal_jax.annealing import anneal, restarts
 from loganneal_jax.compose import (
@@ -11,6 +11,12 @@ from loganneal_jax.compose import (
     scale_schedule,
     tabulate,
     with_warmup,
+)
+from loganneal_jax.cyclical import (
+    cyclical_cosine_schedule,
+    cyclical_log_annealing_schedule,
+    log_annealing_schedule,
+    log_step_size_schedule,
 )
 from loganneal_jax.decays import (
     exponential_decay_schedule,
@@ -28,14 +34,11 @@ from loganneal_jax.phases import (
     warmup_sigmoid_decay_schedule,
     warmup_staircase_schedule,
 )
-from loganneal_jax.schedules import (
-    cyclical_cosine_schedule,
-    cyclical_log_annealing_schedule,
-    log_annealing_schedule,
-    log_step_size_schedule,
-)
+
+__version__ = "0.1.0"
 
 __all__ = [
+    "__version__",
     "anneal",
     "chain_schedules",
     "clip_schedule",

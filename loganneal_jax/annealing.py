@@ -1,9 +1,10 @@
-"""Annealing along a shape: once, or in cycles that restart for ever.
+"""Anneals along any shape, either once or in cycles that restart forever.
 
-Each value is `peak * fraction + end * (1 - fraction)`: a shape says how the fraction falls over a
-cycle, `cycles` where in which cycle a step lies. Every schedule takes a count of steps of any shape
-and returns float32 of that shape; count 0 is the first step. Steps, intervals and multipliers are
-Python numbers; every other number may be a traced scalar, so that a sweep is one `jax.vmap`.
+The value at each step is `peak * fraction + end * (1 - fraction)`. A shape maps the position in a
+cycle to the fraction, and `loganneal_jax.cycles` maps a step to that position. Every schedule takes
+a count of any shape and returns float32 values of the same shape; count 0 is the first step.
+Numbers of steps and multipliers are Python numbers. All other numeric parameters may be traced
+scalars, so `jax.vmap` can sweep over them.
 """
 
 import math
@@ -17,8 +18,8 @@ from jax.typing import ArrayLike
 from loganneal_jax import arguments, cycles
 
 Shape = Callable[[jax.Array, jax.Array], jax.Array]
-# (elapsed, remaining, peak, end) -> value. More than a shape, because the base of the paper's
-# logarithm depends on the cycle's peak and end.
+# (elapsed, remaining, peak, end) -> value. More general than a shape, because the base of the
+# logarithm in eq. (4) depends on the cycle's peak and end.
 Curve = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
@@ -27,31 +28,31 @@ def anneal(
 ) -> optax.Schedule:
     """Anneals once along any shape, then holds the last value.
 
-    `lr = end_value + (peak_value - end_value) * shape(elapsed, remaining)`, where `elapsed =
-    min(count, decay_steps)` and `remaining = decay_steps - elapsed`.
+    `lr = end_value + (peak_value - end_value) * shape(elapsed, remaining)`, where
+    `elapsed = min(count, decay_steps)` and `remaining = decay_steps - elapsed`.
 
     Args:
-      shape: function of `(elapsed, remaining)`, float32 steps, to the fraction, float32, as in
+      shape: A function that maps `(elapsed, remaining)`, float32 steps, to a float32 fraction. See
         `loganneal_jax.shapes`.
-      peak_value: scalar, the value where the fraction is 1.
-      end_value: scalar, the value where the fraction is 0, not above `peak_value`.
-      decay_steps: steps of the annealing, at least 1.
+      peak_value: Value where the fraction is 1, a scalar.
+      end_value: Value where the fraction is 0, a scalar, at most `peak_value`.
+      decay_steps: Number of steps of the annealing, at least 1.
 
     Returns:
-      A schedule: count (int32, any shape) -> float32 of that shape.
+      A schedule that maps an int32 count of any shape to float32 values of the same shape.
 
     Raises:
-      ValueError: if a value is not finite, `end_value > peak_value` or `decay_steps < 1`.
-      TypeError: if an argument has the wrong type.
+      ValueError: If a value is not finite, `end_value > peak_value`, or `decay_steps < 1`.
+      TypeError: If an argument has the wrong type.
 
     >>> from loganneal_jax import shapes
     >>> print(anneal(shapes.linear, 0.1, 0.0, decay_steps=4)(jnp.arange(6)))
     [0.1   0.075 0.05  0.025 0.    0.   ]
     """
     arguments.function("shape", shape)
-    peak_value, end_value = checked_range("peak_value", peak_value, end_value)
+    peak_value, end_value = validate_range("peak_value", peak_value, end_value)
     decay_steps = arguments.steps("decay_steps", decay_steps)
-    return once(along(shape), peak_value, end_value, decay_steps)
+    return anneal_once(curve_from_shape(shape), peak_value, end_value, decay_steps)
 
 
 def restarts(
@@ -66,30 +67,30 @@ def restarts(
     warmup_init_value: ArrayLike = 0.0,
     hold_steps: int = 0,
 ) -> optax.Schedule:
-    """Makes any shape cyclical: it anneals, restarts, and goes on for ever.
+    """Anneals along any shape with warm restarts, forever.
 
-    Cycle k is `warmup_steps` of linear warmup to its first value, an annealing of `max(1,
-    round(restart_interval * restart_multiplier**k))` steps and `hold_steps` at the annealing's end.
-    Its peak is `max(peak_value * restart_decay**k, end_value)`.
+    Cycle k starts with `warmup_steps` steps of linear warmup to its first value. It then anneals
+    for `max(1, round(restart_interval * restart_multiplier**k))` steps and holds the last value for
+    `hold_steps` steps. Its peak is `max(peak_value * restart_decay**k, end_value)`.
 
     Args:
-      shape: function of `(elapsed, remaining)`, float32 steps, to the fraction, float32, as in
+      shape: A function that maps `(elapsed, remaining)`, float32 steps, to a float32 fraction. See
         `loganneal_jax.shapes`.
-      peak_value: scalar, the peak of the first cycle.
-      end_value: scalar, the end of every cycle, not above `peak_value`.
-      restart_interval: steps of the first annealing, at least 1.
-      restart_multiplier: Python number above 0, factor from one annealing's length to the next.
-      restart_decay: scalar above 0 and at most 1, factor from one peak to the next.
-      warmup_steps: steps of warmup before every annealing.
-      warmup_init_value: scalar, the value every warmup starts from.
-      hold_steps: steps after every annealing.
+      peak_value: Peak of the first cycle, a scalar.
+      end_value: End of every cycle, a scalar, at most `peak_value`.
+      restart_interval: Number of steps of the first annealing, at least 1.
+      restart_multiplier: Ratio of the lengths of consecutive annealings, a positive Python number.
+      restart_decay: Ratio of consecutive peaks, a scalar above 0 and at most 1.
+      warmup_steps: Number of warmup steps before each annealing.
+      warmup_init_value: Initial value of each warmup, a scalar.
+      hold_steps: Number of steps to hold the last value after each annealing.
 
     Returns:
-      A schedule: count (int32, any shape) -> float32 of that shape.
+      A schedule that maps an int32 count of any shape to float32 values of the same shape.
 
     Raises:
-      ValueError: if a value is not finite or out of the range given above.
-      TypeError: if an argument has the wrong type.
+      ValueError: If a value is not finite or is outside the range given above.
+      TypeError: If an argument has the wrong type.
 
     >>> from loganneal_jax import shapes
     >>> schedule = restarts(shapes.linear, 1.0, 0.0, restart_interval=2, restart_multiplier=2.0)
@@ -97,9 +98,9 @@ def restarts(
     [1.    0.5   1.    0.75  0.5   0.25  1.    0.875]
     """
     arguments.function("shape", shape)
-    peak_value, end_value = checked_range("peak_value", peak_value, end_value)
-    return cyclical(
-        along(shape),
+    peak_value, end_value = validate_range("peak_value", peak_value, end_value)
+    return anneal_in_cycles(
+        curve_from_shape(shape),
         peak_value,
         end_value,
         restart_interval=restart_interval,
@@ -111,13 +112,13 @@ def restarts(
     )
 
 
-def once(
+def anneal_once(
     curve: Curve, peak_value: ArrayLike, end_value: ArrayLike, decay_steps: int
 ) -> optax.Schedule:
-    """A single annealing along a curve."""
+    """Builds a schedule that anneals once along a curve, from validated arguments."""
 
     def schedule(count: ArrayLike) -> jax.Array:
-        elapsed, remaining = cycles.once(count, decay_steps)
+        elapsed, remaining = cycles.single(count, decay_steps)
         return curve(
             elapsed,
             remaining,
@@ -128,7 +129,7 @@ def once(
     return schedule
 
 
-def cyclical(
+def anneal_in_cycles(
     curve: Curve,
     peak_value: ArrayLike,
     end_value: ArrayLike,
@@ -140,38 +141,41 @@ def cyclical(
     warmup_init_value: ArrayLike,
     hold_steps: int,
 ) -> optax.Schedule:
-    """Annealings along a curve, one after another, for ever."""
+    """Builds a schedule that anneals along a curve in cycles, forever."""
     restart_interval = arguments.steps("restart_interval", restart_interval)
-    restart_multiplier = arguments.concrete("restart_multiplier", restart_multiplier, above=0.0)
-    restart_decay = arguments.number("restart_decay", restart_decay, above=0.0, most=1.0)
-    warmup_steps = arguments.steps("warmup_steps", warmup_steps, least=0)
+    restart_multiplier = arguments.static_number(
+        "restart_multiplier", restart_multiplier, above=0.0
+    )
+    restart_decay = arguments.number("restart_decay", restart_decay, above=0.0, maximum=1.0)
+    warmup_steps = arguments.steps("warmup_steps", warmup_steps, minimum=0)
     warmup_init_value = arguments.number("warmup_init_value", warmup_init_value)
-    hold_steps = arguments.steps("hold_steps", hold_steps, least=0)
-    position = cycles.repeated(
+    hold_steps = arguments.steps("hold_steps", hold_steps, minimum=0)
+    locate = cycles.repeated(
         restart_interval, restart_multiplier, warmup_steps=warmup_steps, hold_steps=hold_steps
     )
     log_decay = log(restart_decay)
 
     def schedule(count: ArrayLike) -> jax.Array:
-        at = position(count)
+        position = locate(count)
         end = jnp.asarray(end_value, jnp.float32)
-        decay = jnp.exp(at.cycle.astype(jnp.float32) * jnp.asarray(log_decay, jnp.float32))
+        decay = jnp.exp(position.cycle.astype(jnp.float32) * jnp.asarray(log_decay, jnp.float32))
         peak = jnp.maximum(jnp.asarray(peak_value, jnp.float32) * decay, end)
-        value = curve(at.elapsed, at.remaining, peak, end)
+        value = curve(position.elapsed, position.remaining, peak, end)
         if warmup_steps == 0:
             return value
-        # During its warmup a cycle stands at its first value, so that is where it leads to.
+        # During the warmup, `elapsed` is 0, so `value` is the cycle's first value: the target.
         start = jnp.asarray(warmup_init_value, jnp.float32)
-        done = at.warmed / warmup_steps
-        rise = value * done + start * (1.0 - done)
-        # Chosen, not blended: XLA divides by a constant in a way that misses 1 by a rounding.
-        return jnp.where(at.warmed < warmup_steps, rise, value)
+        progress = position.warmup_elapsed / warmup_steps
+        warmup = value * progress + start * (1.0 - progress)
+        # Select instead of interpolating: XLA divides by a constant inexactly, so `progress` may
+        # not be exactly 1 at the end of the warmup.
+        return jnp.where(position.warmup_elapsed < warmup_steps, warmup, value)
 
     return schedule
 
 
-def along(shape: Shape) -> Curve:
-    """The curve of a shape, exactly its peak at fraction 1 and exactly its end at fraction 0."""
+def curve_from_shape(shape: Shape) -> Curve:
+    """Converts a shape to a curve that equals `peak` at fraction 1 and `end` at fraction 0."""
 
     def curve(
         elapsed: jax.Array, remaining: jax.Array, peak: jax.Array, end: jax.Array
@@ -182,10 +186,10 @@ def along(shape: Shape) -> Curve:
     return curve
 
 
-def checked_range(
+def validate_range(
     name: str, peak: ArrayLike, end: ArrayLike
 ) -> tuple[float | jax.Array, float | jax.Array]:
-    """Checks the two values of an annealing."""
+    """Validates the peak and the end of an annealing and returns them."""
     peak = arguments.number(name, peak)
     end = arguments.number("end_value", end)
     arguments.ordered("end_value", end, name, peak)
@@ -193,5 +197,8 @@ def checked_range(
 
 
 def log(value: float | jax.Array) -> float | jax.Array:
-    """The natural logarithm, in float64 where the value is known, as powers of it are taken."""
+    """Returns the natural logarithm, in float64 for concrete values.
+
+    Callers multiply it by step counts or cycle numbers, which amplifies rounding errors.
+    """
     return math.log(value) if isinstance(value, float) else jnp.log(value)

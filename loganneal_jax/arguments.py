@@ -1,8 +1,9 @@
-"""Checks on the arguments of a schedule, made once, when it is constructed.
+"""Validates the arguments of schedule factories.
 
-Each raises one sentence that names the parameter, its value and what is allowed. Values that are
-being traced by a JAX transformation have no number yet, so of those only rank and type are checked.
-What is returned is a Python number where it is known: a float is a value whose limits were checked.
+Validation runs once, when a schedule is constructed. Each error names the parameter, its value, and
+the allowed range. A value traced by a JAX transformation has no concrete number yet, so only its
+rank and dtype are checked. Concrete numbers are returned as Python floats, so a float is always a
+value whose range was checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,22 +15,24 @@ import numpy as np
 from jax.typing import ArrayLike
 
 MAX_STEPS = 2**31 - 1
-# Eq. (4) multiplies its range by up to 1e8, next to base 1: float32 must hold that too.
-_LARGEST = 1e30
+# For bases close to 1, eq. (4) scales the range by up to 1e8, and the result must fit in float32.
+_MAX_MAGNITUDE = 1e30
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def _is_traced(value: object) -> TypeGuard[jax.Array]:
-    """Whether `value` is a placeholder inside jit, vmap or grad, without a number of its own."""
+    """Returns whether `value` is a tracer inside jit, vmap, or grad."""
     return isinstance(value, jax.core.Tracer)
 
 
-def steps(name: str, value: object, *, least: int = 1) -> int:
-    """Returns a number of steps as an int, from `least` to the largest int32."""
+def steps(name: str, value: object, *, minimum: int = 1) -> int:
+    """Returns a number of steps as an int between `minimum` and the largest int32."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name} must be an int, a number of steps, got {value!r}.")
-    if not isinstance(value, int | np.integer) or not least <= value <= MAX_STEPS:
-        raise ValueError(f"{name} must be a whole number from {least} to {MAX_STEPS}, got {value}.")
+        raise TypeError(f"{name} must be an int (a number of steps), got {value!r}.")
+    if not isinstance(value, int | np.integer) or not minimum <= value <= MAX_STEPS:
+        raise ValueError(
+            f"{name} must be an integer between {minimum} and {MAX_STEPS}, got {value}."
+        )
     return int(value)
 
 
@@ -38,10 +41,13 @@ def number(
     value: object,
     *,
     above: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
 ) -> float | jax.Array:
-    """Returns a scalar as a finite float inside the limits, or as it came if it is traced."""
+    """Returns a scalar as a finite float within the given limits.
+
+    A traced scalar is returned unchanged.
+    """
     allowed = int | float | np.number | np.ndarray | jax.Array
     if isinstance(value, bool) or not isinstance(value, allowed):
         raise TypeError(f"{name} must be a real number, got {value!r}.")
@@ -52,42 +58,47 @@ def number(
             value.dtype, np.integer
         )
         if not is_real:
-            raise TypeError(f"{name} must be a real number, got one of type {value.dtype}.")
+            raise TypeError(f"{name} must be a real number, got an array of dtype {value.dtype}.")
     if _is_traced(value):
         return value
-    # Written so that NaN, which compares false with everything, is refused; an int is compared
-    # before it is made a float because it may be too large for one.
-    known = value if isinstance(value, int) else float(value)
-    if not abs(known) <= _LARGEST:
-        raise ValueError(f"{name} must be finite, at most {_LARGEST:g} in size, got {value}.")
-    # Limits are checked on what float32 makes of the number, for that is what is computed with.
-    rounded = float(np.float32(known))
+    # The negated comparison also rejects NaN. A Python int is compared before the conversion to
+    # float, which overflows for large ints.
+    concrete = value if isinstance(value, int) else float(value)
+    if not abs(concrete) <= _MAX_MAGNITUDE:
+        raise ValueError(
+            f"{name} must be finite and at most {_MAX_MAGNITUDE:g} in magnitude, got {value}."
+        )
+    # Schedules compute in float32, so check the limits after rounding to float32.
+    rounded = float(np.float32(concrete))
     if above is not None and not rounded > above:
         raise ValueError(f"{name} must be above {above:g}, got {value}.")
-    if least is not None and not rounded >= np.float32(least):
-        raise ValueError(f"{name} must be at least {least:g}, got {value}.")
-    if most is not None and not rounded <= np.float32(most):
-        raise ValueError(f"{name} must be at most {most:g}, got {value}.")
-    return float(known)
+    if minimum is not None and not rounded >= np.float32(minimum):
+        raise ValueError(f"{name} must be at least {minimum:g}, got {value}.")
+    if maximum is not None and not rounded <= np.float32(maximum):
+        raise ValueError(f"{name} must be at most {maximum:g}, got {value}.")
+    return float(concrete)
 
 
 def ordered(low_name: str, low: float | jax.Array, high_name: str, high: float | jax.Array) -> None:
-    """Refuses a lower bound above the upper one, where both are known."""
+    """Raises a ValueError if `low > high` and both are concrete."""
     if isinstance(low, float) and isinstance(high, float) and low > high:
         raise ValueError(f"{low_name} must not be above {high_name}={high}, got {low}.")
 
 
-def concrete(
-    name: str, value: object, *, above: float | None = None, least: float | None = None
+def static_number(
+    name: str, value: object, *, above: float | None = None, minimum: float | None = None
 ) -> float:
-    """Returns a number that shapes the program, and so must be known when that is built."""
+    """Returns a number that determines the program's structure, so it cannot be traced."""
     if _is_traced(value):
-        raise TypeError(f"{name} must be a Python number, known when tracing, got {value!r}.")
-    return float(number(name, value, above=above, least=least))
+        raise TypeError(
+            f"{name} must be a Python number, because its value is needed at trace time, "
+            f"got {value!r}."
+        )
+    return float(number(name, value, above=above, minimum=minimum))
 
 
 def choice(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Refuses a word that is not one of `allowed`."""
+    """Raises an error if `value` is not one of the strings in `allowed`."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
     if value not in allowed:
@@ -95,25 +106,30 @@ def choice(name: str, value: object, allowed: Sequence[str]) -> None:
 
 
 def function(name: str, value: Callable[..., ArrayLike]) -> None:
-    """Refuses what cannot be called."""
+    """Raises a TypeError if `value` is not callable."""
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {value!r}.")
 
 
 def boundaries(name: str, values: object, *, after: int = 0) -> list[int]:
-    """Returns increasing step counts, all of them past `after`."""
+    """Returns strictly increasing step counts, all greater than `after`."""
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
         raise TypeError(f"{name} must be a sequence of step counts, got {values!r}.")
     if np.ndim(values) != 1:
-        raise ValueError(f"{name} must have one dimension, got {values!r}.")
+        raise ValueError(f"{name} must be one-dimensional, got {values!r}.")
     checked = [steps(f"{name}[{i}]", value) for i, value in enumerate(values)]
     if any(low >= high for low, high in zip([after, *checked], checked, strict=False)):
-        raise ValueError(f"{name} must increase and lie past step {after}, got {checked}.")
+        raise ValueError(
+            f"{name} must be strictly increasing and greater than {after}, got {checked}."
+        )
     return checked
 
 
 def array(name: str, values: object) -> np.ndarray | jax.Array:
-    """Returns finite float32 numbers of shape [num_steps], or a traced array of that shape."""
+    """Returns finite values as a float32 array of shape [num_steps].
+
+    A traced array of that shape is returned unchanged.
+    """
     if _is_traced(values):
         shape = values.shape
     else:
@@ -123,11 +139,13 @@ def array(name: str, values: object) -> np.ndarray | jax.Array:
             raise TypeError(f"{name} must be an array of numbers, got {values!r}.") from None
         shape = numbers.shape
     if len(shape) != 1 or shape[0] == 0:
-        raise ValueError(f"{name} must have shape [num_steps], num_steps >= 1, got {shape}.")
+        raise ValueError(f"{name} must have shape [num_steps] with num_steps >= 1, got {shape}.")
     if _is_traced(values):
         return values
-    good = np.abs(numbers) <= _FLOAT32_MAX
-    if not good.all():
-        worst = int(np.argmin(good))
-        raise ValueError(f"{name} must be finite in float32, got {numbers[worst]} at {worst}.")
+    is_finite = np.abs(numbers) <= _FLOAT32_MAX
+    if not is_finite.all():
+        index = int(np.argmin(is_finite))
+        raise ValueError(
+            f"{name} must be finite in float32, got {numbers[index]} at index {index}."
+        )
     return numbers.astype(np.float32)

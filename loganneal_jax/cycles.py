@@ -1,8 +1,8 @@
-"""Cycles: from a step to where in which cycle it lies, in exact integer arithmetic.
+"""Maps a step to its position in a cycle, in exact integer arithmetic.
 
-Everything is subtracted as integers before anything becomes a float, because float32 loses whole
-steps past 2**24. A `count` may have any shape; negative ones, which `optax.join_schedules` passes
-to branches it then discards, count as step 0.
+Steps are subtracted as integers before the conversion to float32, which cannot represent every
+integer above 2**24. A `count` may have any shape. Negative counts are clamped to 0, because
+`optax.join_schedules` evaluates every branch, even at negative counts.
 """
 
 from collections.abc import Callable
@@ -13,43 +13,45 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-_STEPS = 2**31  # counts run from 0 to 2**31 - 1
+_NUM_COUNTS = 2**31  # counts range from 0 to 2**31 - 1
 _INT32_MAX = 2**31 - 1
 _UINT32_MAX = 2**32 - 1
 
 
 class Position(NamedTuple):
-    """Where in its cycle a step lies; every field has the shape of the count.
+    """Position of a step in its cycle. Every field has the shape of the count.
 
     Attributes:
-      cycle: int32, its number, from 0.
-      warmed: float32, steps of the cycle's own warmup that are over.
-      elapsed: float32, steps of its annealing that are over, from 0.
-      remaining: float32, steps of its annealing still to come; 0 from its end on.
+      cycle: Index of the cycle, int32, starting at 0.
+      warmup_elapsed: Steps since the start of the cycle's warmup, float32, at most `warmup_steps`.
+      elapsed: Steps since the start of the cycle's annealing, float32.
+      remaining: Steps until the end of the cycle's annealing, float32. It is 0 from the end on.
     """
 
     cycle: jax.Array
-    warmed: jax.Array
+    warmup_elapsed: jax.Array
     elapsed: jax.Array
     remaining: jax.Array
 
 
 def as_count(count: ArrayLike) -> jax.Array:
-    """Returns a count of steps as int32, with negative ones at 0."""
+    """Converts a step count to int32 and clamps negative values to 0."""
     return jnp.maximum(jnp.asarray(count, dtype=jnp.int32), 0)
 
 
-def once(count: ArrayLike, decay_steps: int) -> tuple[jax.Array, jax.Array]:
-    """Steps elapsed and remaining of a single annealing, which stands still at its end.
+def single(count: ArrayLike, decay_steps: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the elapsed and remaining steps of a single annealing.
+
+    Both stay constant after the end of the annealing.
 
     Args:
-      count: int32 of any shape, the step.
-      decay_steps: the length of the annealing in steps.
+      count: Step, int32 of any shape.
+      decay_steps: Number of steps of the annealing.
 
     Returns:
-      `(elapsed, remaining)`, float32, of the shape of `count`.
+      `(elapsed, remaining)`, float32 arrays with the shape of `count`.
 
-    >>> elapsed, remaining = once([0, 3, 99], decay_steps=4)
+    >>> elapsed, remaining = single([0, 3, 99], decay_steps=4)
     >>> print(elapsed, remaining)
     [0. 3. 4.] [4. 1. 0.]
     """
@@ -60,93 +62,99 @@ def once(count: ArrayLike, decay_steps: int) -> tuple[jax.Array, jax.Array]:
 def repeated(
     interval: int, multiplier: float, *, warmup_steps: int = 0, hold_steps: int = 0
 ) -> Callable[[ArrayLike], Position]:
-    """Cycles for ever: cycle k anneals over `max(1, round(interval * multiplier**k))` steps.
+    """Builds a function that maps a step to its position in an endless sequence of cycles.
 
-    A cycle is its warmup, its annealing and its hold, one after another; only the annealing grows
-    or shrinks.
+    Each cycle consists of a warmup, an annealing, and a hold. The annealing of cycle k lasts
+    `max(1, round(interval * multiplier**k))` steps. The warmup and the hold have the same length in
+    every cycle.
 
     Args:
-      interval: steps of the first annealing, at least 1.
-      multiplier: factor from one annealing's length to the next, above 0.
-      warmup_steps: steps before every annealing.
-      hold_steps: steps after every annealing.
+      interval: Number of steps of the first annealing, at least 1.
+      multiplier: Ratio of the lengths of consecutive annealings, positive.
+      warmup_steps: Number of steps before each annealing.
+      hold_steps: Number of steps after each annealing.
 
     Returns:
-      A function from a count (int32, any shape) to its `Position`.
+      A function that maps a count (int32, any shape) to its `Position`.
 
-    >>> position = repeated(10, 2.0)
-    >>> print(position([9, 10, 29, 30]).elapsed)
+    >>> locate = repeated(10, 2.0)
+    >>> print(locate([9, 10, 29, 30]).elapsed)
     [ 9.  0. 19.  0.]
     """
-    runs = _runs(interval, multiplier, warmup_steps + hold_steps)
+    segments = _tabulate_segments(interval, multiplier, warmup_steps + hold_steps)
 
-    def position(count: ArrayLike) -> Position:
-        # Unsigned, because a cycle may be longer than the largest int32.
+    def locate(count: ArrayLike) -> Position:
+        # Use uint32, because a cycle may be longer than the largest int32.
         unsigned = as_count(count).astype(jnp.uint32)
-        if len(runs.start) == 1:
-            run = jnp.zeros(unsigned.shape, jnp.int32)
+        if len(segments.start) == 1:
+            segment = jnp.zeros(unsigned.shape, jnp.int32)
         else:
-            run = jnp.searchsorted(jnp.asarray(runs.start), unsigned, side="right") - 1
-        within_run = unsigned - jnp.asarray(runs.start)[run]
-        cycle_steps = jnp.asarray(runs.cycle_steps)[run]
-        nth = within_run // cycle_steps
-        step = (within_run - nth * cycle_steps).astype(jnp.int32)
-        length = jnp.asarray(runs.length)[run]
+            segment = jnp.searchsorted(jnp.asarray(segments.start), unsigned, side="right") - 1
+        step_in_segment = unsigned - jnp.asarray(segments.start)[segment]
+        cycle_steps = jnp.asarray(segments.cycle_steps)[segment]
+        cycle_in_segment = step_in_segment // cycle_steps
+        step = (step_in_segment - cycle_in_segment * cycle_steps).astype(jnp.int32)
+        length = jnp.asarray(segments.length)[segment]
         elapsed = jnp.clip(step - warmup_steps, 0, length)
         return Position(
-            cycle=jnp.asarray(runs.first)[run] + nth.astype(jnp.int32),
-            warmed=jnp.minimum(step, warmup_steps).astype(jnp.float32),
+            cycle=jnp.asarray(segments.first_cycle)[segment] + cycle_in_segment.astype(jnp.int32),
+            warmup_elapsed=jnp.minimum(step, warmup_steps).astype(jnp.float32),
             elapsed=elapsed.astype(jnp.float32),
-            remaining=(length - elapsed).astype(jnp.float32) + jnp.asarray(runs.beyond)[run],
+            remaining=(length - elapsed).astype(jnp.float32)
+            + jnp.asarray(segments.excess)[segment],
         )
 
-    return position
+    return locate
 
 
-class _Runs(NamedTuple):
-    """Runs of equally long cycles, one row a run, covering every step an int32 can count."""
+class _Segments(NamedTuple):
+    """Segments of consecutive cycles with equal length, one row per segment.
 
-    start: np.ndarray  # uint32, the run's first step
-    cycle_steps: np.ndarray  # uint32, steps of each of its cycles
-    length: np.ndarray  # int32, of which this many anneal, at most the largest int32
-    beyond: np.ndarray  # float32, what `length` lacks of an annealing that is longer still
-    first: np.ndarray  # int32, number of the run's first cycle
+    Together they cover every count that fits in an int32.
+    """
+
+    start: np.ndarray  # uint32, first step of the segment
+    cycle_steps: np.ndarray  # uint32, number of steps of each cycle in the segment
+    length: np.ndarray  # int32, number of annealing steps per cycle, capped at the largest int32
+    excess: np.ndarray  # float32, number of annealing steps above that cap
+    first_cycle: np.ndarray  # int32, index of the segment's first cycle
 
 
-def _runs(interval: int, multiplier: float, other_steps: int) -> _Runs:
-    """Tabulates cycle lengths up to the last step; see `_count_equal` for why by runs."""
+def _tabulate_segments(interval: int, multiplier: float, other_steps: int) -> _Segments:
+    """Tabulates the cycles up to the last count, one row for each run of equal lengths."""
 
     def length_of(cycle: int) -> int:
-        # The bound keeps `round` off infinity and changes no step that can be counted; no float64
-        # below it is rounded, since all of them are whole numbers from 2**53 on.
+        # The cap prevents overflow in `round`. It exceeds every count, so positions do not change.
         return max(1, round(min(interval * multiplier**cycle, 2.0**100)))
 
     rows = []
     start, cycle = 0, 0
-    while start < _STEPS:
+    while start < _NUM_COUNTS:
         length = length_of(cycle)
         cycle_steps = length + other_steps
-        cycles_left = -(-(_STEPS - start) // cycle_steps)
-        equal = _count_equal(length_of, cycle, length, cycles_left)
-        kept = min(length, _INT32_MAX)
-        rows.append((start, min(cycle_steps, _UINT32_MAX), kept, length - kept, cycle))
-        start += equal * cycle_steps
-        cycle += equal
+        cycles_left = -(-(_NUM_COUNTS - start) // cycle_steps)
+        num_cycles = _count_equal(length_of, cycle, length, cycles_left)
+        capped = min(length, _INT32_MAX)
+        rows.append((start, min(cycle_steps, _UINT32_MAX), capped, length - capped, cycle))
+        start += num_cycles * cycle_steps
+        cycle += num_cycles
     dtypes = (np.uint32, np.uint32, np.int32, np.float32, np.int32)
-    return _Runs(*(np.array(c, d) for c, d in zip(zip(*rows, strict=True), dtypes, strict=True)))
+    columns = zip(*rows, strict=True)
+    return _Segments(*(np.array(c, d) for c, d in zip(columns, dtypes, strict=True)))
 
 
-def _count_equal(length_of: Callable[[int], int], cycle: int, length: int, most: int) -> int:
-    """How many cycles from `cycle` on are `length` steps long, at most `most`.
+def _count_equal(length_of: Callable[[int], int], cycle: int, length: int, maximum: int) -> int:
+    """Counts the cycles from `cycle` on that last `length` steps, up to `maximum`.
 
-    Cycle lengths only ever grow or only ever shrink, so equal ones are neighbours. Doubling, then
-    halving finds the last of a run of any length in a few dozen looks: a multiplier next to 1 has
-    millions of cycles but few lengths, and a shrinking one ends in 2**31 cycles of a single step.
+    Cycle lengths are monotonic, so equal lengths are consecutive. Doubling followed by bisection
+    finds the last equal cycle in a few dozen evaluations. A linear search would be too slow: a
+    multiplier close to 1 yields millions of cycles with few distinct lengths, and a multiplier
+    below 1 ends in up to 2**31 cycles of one step.
     """
     equal, differs = 1, 2
-    while differs <= most and length_of(cycle + differs - 1) == length:
+    while differs <= maximum and length_of(cycle + differs - 1) == length:
         equal, differs = differs, 2 * differs
-    differs = min(differs, most + 1)
+    differs = min(differs, maximum + 1)
     while differs - equal > 1:
         middle = (equal + differs) // 2
         if length_of(cycle + middle - 1) == length:

@@ -1,12 +1,14 @@
-"""Shapes: how an annealing falls from 1, its peak, to 0, its end.
+"""Annealing shapes: functions that fall from 1 at the peak to 0 at the end of a cycle.
 
-A shape is a pure function `f(elapsed, remaining, ...) -> fraction` of the steps of a cycle that are
-over and of those still to come, float32 arrays of one shape; together they are the cycle's period
-`T = elapsed + remaining`, at least 1. Shapes take `remaining` and not the period because the
-difference of two float32 loses the last steps of a long cycle, where the fraction is smallest and
-its relative error largest. A learning rate is `peak * fraction + end * (1 - fraction)`.
+A shape is a pure function `f(elapsed, remaining, ...) -> fraction`. `elapsed` and `remaining` are
+the steps before and after the current position in the cycle, as float32 arrays of the same shape.
+Their sum is the period `T` of the cycle, which is at least 1. The learning rate is
+`peak * fraction + end * (1 - fraction)`.
 
-Below, `x = elapsed / T` and `r = remaining / T = 1 - x`.
+Shapes take `remaining` rather than `T` because `T - elapsed` in float32 loses the last steps of a
+long cycle. The fraction is smallest there, so its relative error would be largest.
+
+The formulas below use `x = elapsed / T`.
 """
 
 import jax
@@ -18,7 +20,7 @@ _EPSILON = float(np.finfo(np.float32).eps)
 
 
 def constant(elapsed: jax.Array, remaining: jax.Array) -> jax.Array:
-    """Stays at the peak: `f = 1`.
+    """Constant shape: `f = 1`.
 
     >>> print(constant(jnp.float32(3), jnp.float32(1)))
     1.0
@@ -28,7 +30,7 @@ def constant(elapsed: jax.Array, remaining: jax.Array) -> jax.Array:
 
 
 def linear(elapsed: jax.Array, remaining: jax.Array) -> jax.Array:
-    """Falls along a line: `f = 1 - x`.
+    """Linear shape: `f = 1 - x`.
 
     >>> print(linear(jnp.float32(3), jnp.float32(1)))
     0.25
@@ -37,15 +39,15 @@ def linear(elapsed: jax.Array, remaining: jax.Array) -> jax.Array:
 
 
 def polynomial(elapsed: jax.Array, remaining: jax.Array, power: ArrayLike) -> jax.Array:
-    """Falls as a power of what remains: `f = (1 - x)**power`, as `optax.polynomial_schedule`.
+    """Polynomial shape: `f = (1 - x)**power`, as in `optax.polynomial_schedule`.
 
     Args:
-      elapsed: float32, steps of the cycle that are over.
-      remaining: float32, steps of the cycle to come.
-      power: scalar above 0; 1 is linear, 2 falls fast and then slowly.
+      elapsed: Steps since the start of the cycle, float32.
+      remaining: Steps until the end of the cycle, float32.
+      power: Positive scalar. 1 is linear; a larger power falls faster at the start.
 
     Returns:
-      The fraction, float32: exactly 1 at `elapsed = 0` and 0 at `remaining = 0`.
+      The fraction, float32. It is exactly 1 at `elapsed = 0` and exactly 0 at `remaining = 0`.
 
     >>> print(polynomial(jnp.float32(3), jnp.float32(1), power=2))
     0.0625
@@ -54,75 +56,77 @@ def polynomial(elapsed: jax.Array, remaining: jax.Array, power: ArrayLike) -> ja
 
 
 def cosine(elapsed: jax.Array, remaining: jax.Array) -> jax.Array:
-    """Falls along half a cosine: `f = 1/2 (1 + cos(pi x))` (Loshchilov and Hutter 2017, eq. 5).
+    """Cosine shape: `f = 1/2 (1 + cos(pi x))` (Loshchilov and Hutter 2017, eq. 5).
 
     >>> print(np.asarray(cosine(jnp.float32(3), jnp.float32(1))).round(4))
     0.1464
     """
-    # The same number without the subtraction of nearly equal ones at the end of the cycle.
+    # sin(pi/2 (1 - x))**2 is the same value without cancellation near the end of the cycle.
     return jnp.sin(np.float32(np.pi / 2) * linear(elapsed, remaining)) ** 2
 
 
 def exponential(elapsed: jax.Array, remaining: jax.Array, log_rate: ArrayLike) -> jax.Array:
-    """Falls by the same factor every step: `f = (exp(x c) - exp(c)) / (1 - exp(c))`.
+    """Exponential shape: `f = (exp(c x) - exp(c)) / (1 - exp(c))`.
 
-    With `c = log(end / peak)` the learning rate is `peak * (end / peak)**x`: the exponential decay
-    from `peak` to `end`, as `optax.exponential_decay`.
+    With `c = log(end / peak)`, the learning rate is `peak * (end / peak)**x`, the exponential decay
+    from `peak` to `end`, as in `optax.exponential_decay`.
 
     Args:
-      elapsed: float32, steps of the cycle that are over.
-      remaining: float32, steps of the cycle to come.
-      log_rate: `c`, scalar at most 0, the natural logarithm of the factor over the whole cycle.
+      elapsed: Steps since the start of the cycle, float32.
+      remaining: Steps until the end of the cycle, float32.
+      log_rate: `c`, the natural logarithm of the decay factor over the entire cycle. A scalar, at
+        most 0.
 
     Returns:
-      The fraction, float32: exactly 1 at `elapsed = 0` and 0 at `remaining = 0`.
+      The fraction, float32. It is exactly 1 at `elapsed = 0` and exactly 0 at `remaining = 0`.
 
     >>> fraction = exponential(jnp.float32(1), jnp.float32(1), log_rate=jnp.log(0.01))
     >>> print(np.asarray(fraction).round(4))
     0.0909
     """
     log_rate = jnp.asarray(log_rate, jnp.float32)
-    # At rate 1 the expression is 0/0 and its limit a line; both where's keep gradients finite.
-    curved = log_rate < 0
-    rate = jnp.where(curved, log_rate, -1.0)
+    # For c = 0 the expression is 0/0 and its limit is a line. Both `where`s keep gradients finite.
+    is_decaying = log_rate < 0
+    rate = jnp.where(is_decaying, log_rate, -1.0)
     period = elapsed + remaining
     start = jnp.exp(rate * (elapsed / period))
-    fall = start * jnp.expm1(rate * (remaining / period)) / jnp.expm1(rate)
-    # XLA may round the two expm1 differently, so that their ratio at the start is not quite 1.
-    return jnp.where(curved & (elapsed > 0), fall, linear(elapsed, remaining))
+    fraction = start * jnp.expm1(rate * (remaining / period)) / jnp.expm1(rate)
+    # XLA may round the two expm1 differently, so their ratio at elapsed = 0 may differ from 1.
+    return jnp.where(is_decaying & (elapsed > 0), fraction, linear(elapsed, remaining))
 
 
 def sigmoid(elapsed: jax.Array, remaining: jax.Array, slope: ArrayLike = 5.0) -> jax.Array:
-    """Falls along a sigmoid: `f = 1 / (1 + exp(slope (2x - 1)))` (Nakamura et al. 2021, eq. 3).
+    """Sigmoid shape: `f = 1 / (1 + exp(slope (2x - 1)))` (Nakamura et al. 2021, eq. 3).
 
     Args:
-      elapsed: float32, steps of the cycle that are over.
-      remaining: float32, steps of the cycle to come.
-      slope: scalar; the steeper, the nearer the ends come to 1 and 0, which they never reach.
+      elapsed: Steps since the start of the cycle, float32.
+      remaining: Steps until the end of the cycle, float32.
+      slope: Steepness, a scalar. With a larger slope, the fraction starts closer to 1 and ends
+        closer to 0, but it never reaches them.
 
     Returns:
-      The fraction, float32, from `1 / (1 + exp(-slope))` to `1 / (1 + exp(slope))`.
+      The fraction, float32. It falls from `1 / (1 + exp(-slope))` to `1 / (1 + exp(slope))`.
 
     >>> print(np.asarray(sigmoid(jnp.float32([0, 2, 4]), jnp.float32([4, 2, 0]))).round(4))
     [0.9933 0.5    0.0067]
     """
-    centred = (remaining - elapsed) / (elapsed + remaining)
-    return jax.nn.sigmoid(jnp.asarray(slope, jnp.float32) * centred)
+    centered = (remaining - elapsed) / (elapsed + remaining)
+    return jax.nn.sigmoid(jnp.asarray(slope, jnp.float32) * centered)
 
 
 def one_minus_sqrt(elapsed: jax.Array, remaining: jax.Array) -> jax.Array:
-    """Falls as a root: `f = 1 - sqrt(x)` (Hagele et al. 2024, the 1-sqrt cooldown).
+    """1-sqrt shape: `f = 1 - sqrt(x)` (Hagele et al. 2024).
 
     >>> print(one_minus_sqrt(jnp.float32(1), jnp.float32(3)))
     0.5
     """
-    # 1 - sqrt(1 - r), without the subtraction of nearly equal numbers.
+    # (1 - x) / (1 + sqrt(x)) is the same value without cancellation near the end of the cycle.
     period = elapsed + remaining
     return (remaining / period) / (1.0 + jnp.sqrt(elapsed / period))
 
 
 def rex(elapsed: jax.Array, remaining: jax.Array) -> jax.Array:
-    """Falls slowly, then fast: `f = (1 - x) / (1 - x / 2)` (Chen et al. 2022, REX).
+    """REX shape (reflected exponential): `f = (1 - x) / (1 - x / 2)` (Chen et al. 2022).
 
     >>> print(rex(jnp.float32(3), jnp.float32(1)))
     0.4
@@ -133,17 +137,18 @@ def rex(elapsed: jax.Array, remaining: jax.Array) -> jax.Array:
 def log(
     elapsed: jax.Array, remaining: jax.Array, log_base: ArrayLike, first_step: ArrayLike = 1
 ) -> jax.Array:
-    """Spikes and falls as a logarithm: `f = 1/2 (1 + log_b(pi T / T_cur))` (Naveen 2024, eq. 4).
+    """Logarithmic shape: `f = 1/2 (1 + log_b(pi T / T_cur))` (Naveen 2024, eq. 4).
 
-    `T_cur = min(elapsed + first_step, T)`. The fraction does not keep to 0..1: it ends at
+    `T_cur = min(elapsed + first_step, T)`. The fraction is not limited to [0, 1]. It ends at
     `1/2 (1 + log_b(pi))`.
 
     Args:
-      elapsed: float32, steps of the cycle that are over.
-      remaining: float32, steps of the cycle to come.
-      log_base: `ln(b)`, scalar; the logarithm, because that of the paper's base `1 / range` stays
-        finite, with its gradient, where the range of learning rates vanishes.
-      first_step: scalar above 0, `T_cur` at the first step of the cycle.
+      elapsed: Steps since the start of the cycle, float32.
+      remaining: Steps until the end of the cycle, float32.
+      log_base: `ln(b)`, a scalar. The shape takes `ln(b)` rather than `b` because the paper's base
+        `1 / (peak - end)` overflows as the range shrinks to 0, whereas its logarithm and gradient
+        stay finite.
+      first_step: `T_cur` at the first step of the cycle, a positive scalar.
 
     Returns:
       The fraction, float32.
@@ -153,39 +158,39 @@ def log(
     [1.2486 0.7486]
     """
     log_base = jnp.asarray(log_base, jnp.float32)
-    # No logarithm has base 1. Next to it, float32 stops at a distance of epsilon.
+    # Base 1 has no logarithm, so keep ln(b) away from 0 by at least the float32 epsilon.
     log_base = jnp.where(jnp.abs(log_base) < _EPSILON, _EPSILON, log_base)
-    log_argument = np.float32(np.log(np.pi)) + _log_period_over(elapsed, remaining, first_step)
+    log_argument = np.float32(np.log(np.pi)) + _log_period_ratio(elapsed, remaining, first_step)
     return 0.5 * (1.0 + log_argument / log_base)
 
 
-def normalised_log(
+def normalized_log(
     elapsed: jax.Array, remaining: jax.Array, first_step: ArrayLike = 1
 ) -> jax.Array:
-    """Spikes and falls as a logarithm, from 1 to 0: `f = ln(T / T_cur) / ln(T / first_step)`.
+    """Logarithmic shape from 1 to 0: `f = ln(T / T_cur) / ln(T / first_step)`.
 
-    `T_cur = min(elapsed + first_step, T)`. With `first_step = 1` and an end of 0 it is the
+    `T_cur = min(elapsed + first_step, T)`. With `first_step = 1` and an end value of 0, this is the
     logarithmic step size of Shamaee et al. 2024, arXiv 2404.01257.
 
     Args:
-      elapsed: float32, steps of the cycle that are over.
-      remaining: float32, steps of the cycle to come.
-      first_step: scalar above 0, `T_cur` at the first step of the cycle.
+      elapsed: Steps since the start of the cycle, float32.
+      remaining: Steps until the end of the cycle, float32.
+      first_step: `T_cur` at the first step of the cycle, a positive scalar.
 
     Returns:
-      The fraction, float32: exactly 1 at `elapsed = 0`, exactly 0 from `remaining = first_step`
-      on, and 1 throughout a cycle that is no longer than `first_step`.
+      The fraction, float32. It is exactly 1 at `elapsed = 0` and exactly 0 once
+      `remaining <= first_step`. If the cycle is not longer than `first_step`, it is 1 throughout.
 
-    >>> print(np.asarray(normalised_log(jnp.float32([0, 4, 9]), jnp.float32([10, 6, 1]))).round(4))
+    >>> print(np.asarray(normalized_log(jnp.float32([0, 4, 9]), jnp.float32([10, 6, 1]))).round(4))
     [1.    0.301 0.   ]
     """
-    whole = _log_period_over(jnp.zeros_like(elapsed), elapsed + remaining, first_step)
-    fraction = _log_period_over(elapsed, remaining, first_step) / jnp.where(whole > 0, whole, 1.0)
-    # XLA may round the two logarithms differently, so that their ratio at the start is not quite 1.
-    return jnp.where((whole > 0) & (elapsed > 0), fraction, 1.0)
+    total = _log_period_ratio(jnp.zeros_like(elapsed), elapsed + remaining, first_step)
+    fraction = _log_period_ratio(elapsed, remaining, first_step) / jnp.where(total > 0, total, 1.0)
+    # XLA may round the two logarithms differently, so their ratio at elapsed = 0 may differ from 1.
+    return jnp.where((total > 0) & (elapsed > 0), fraction, 1.0)
 
 
-def _log_period_over(elapsed: jax.Array, remaining: jax.Array, first_step: ArrayLike) -> jax.Array:
-    """`ln(T / T_cur)`, which log1p keeps accurate to the last step, where it comes near 0."""
+def _log_period_ratio(elapsed: jax.Array, remaining: jax.Array, first_step: ArrayLike) -> jax.Array:
+    """Returns `ln(T / T_cur)`, using log1p to stay accurate near 0 at the end of the cycle."""
     first_step = jnp.asarray(first_step, jnp.float32)
     return jnp.log1p(jnp.maximum(remaining - first_step, 0.0) / (elapsed + first_step))

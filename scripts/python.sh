@@ -1,5 +1,6 @@
 #!/bin/sh
-# Prints the path of the interpreter NAME, looking into pyenv's versions where its shim refuses.
+# Prints a path to the interpreter NAME. If it does not run, searches the versions of pyenv, whose
+# shim refuses versions that are installed but not active.
 #   scripts/python.sh NAME
 set -eu
 if "$1" -c '' 2>/dev/null; then

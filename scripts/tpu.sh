@@ -1,19 +1,19 @@
 #!/bin/sh
-# A run on a slice of Cloud TPUs, from nothing to its end; docs/tpu.md explains each command.
-#   scripts/tpu.sh create                  asks for the slice and waits until it is there
-#   scripts/tpu.sh setup                   copies this directory to every host and installs it
-#   scripts/tpu.sh train --config=... ...  starts the run on every host; its workdir is on the bucket
-#   scripts/tpu.sh logs                    follows what the first host prints
-#   scripts/tpu.sh keep --config=... ...   all of it, and again whenever the slice is taken away
-#   scripts/tpu.sh stop                    has the run save and end
-#   scripts/tpu.sh delete                  gives the slice back
-# Takes from the environment: PROJECT, ZONE, TPU (a name of yours), ACCELERATOR_TYPE (v5litepod-16),
+# Trains on a slice of Cloud TPUs; docs/tpu.md explains each command.
+#   scripts/tpu.sh create                  requests a slice and waits until it is ready
+#   scripts/tpu.sh setup                   copies the last commit to every host and installs it
+#   scripts/tpu.sh train --config=... ...  starts the run on every host, with its workdir on the bucket
+#   scripts/tpu.sh logs                    follows the log of the first host
+#   scripts/tpu.sh keep --config=... ...   create, setup, and train, again after each preemption
+#   scripts/tpu.sh stop                    makes the run save and exit
+#   scripts/tpu.sh delete                  deletes the slice
+# Environment variables: PROJECT, ZONE, TPU (a name of your choice), ACCELERATOR_TYPE (v5litepod-16),
 # RUNTIME (v2-alpha-tpuv5-lite), WORKDIR (gs://BUCKET/NAME), DATA (gs://BUCKET/tfds, prepared).
 set -eu
 : "${PROJECT:?}" "${ZONE:?}" "${TPU:?}" "${ACCELERATOR_TYPE:?}" "${RUNTIME:?}" "${WORKDIR:?}" "${DATA:?}"
 place="--project=$PROJECT --zone=$ZONE"
 
-# Unquoted on purpose: $place is two arguments.
+# $place is unquoted because it is two arguments.
 # shellcheck disable=SC2086
 tpu_vm() {
     verb=$1
@@ -66,7 +66,7 @@ state() {
     tpu_vm describe --format="value(state)" 2>/dev/null || echo MISSING
 }
 
-# A slice that was preempted stays in the list until it is deleted, and another is made.
+# A preempted slice must be deleted before a new one can have its name.
 keep() {
     until gcloud storage ls "$WORKDIR/summary.json" >/dev/null 2>&1; do
         if [ "$(state)" != READY ]; then
@@ -85,7 +85,7 @@ case $command in
         "$command" "$@"
         ;;
     *)
-        echo "error: unknown command '$command'; choose create, setup, train, logs, keep, stop or" \
+        echo "error: unknown command '$command'; choose create, setup, train, logs, keep, stop, or" \
             "delete" >&2
         exit 2
         ;;

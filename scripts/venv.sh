@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the virtual environment DIR with the interpreter PYTHON and installs the project into it.
+# Creates the virtual environment DIR with the interpreter PYTHON and installs the project in it.
 #   scripts/venv.sh PYTHON DIR
 set -eu
 python=$(scripts/python.sh "$1")

@@ -1,4 +1,8 @@
-"""The arrows of the house: who may import whom."""
+"""The layout: what each folder may import, beyond the contracts of import-linter in pyproject.toml.
+
+import-linter sees packages as a whole. These tests look at single modules of other libraries, at
+single names, and at what a command imports when it starts.
+"""
 
 import ast
 import subprocess
@@ -11,10 +15,16 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "loganneal_jax").rglob("*.py"))
 LABORATORY = sorted((ROOT / "experiments").rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
+SOURCES = [*LIBRARY, *LABORATORY, *CONFIGS, *sorted((ROOT / "benchmarks").rglob("*.py"))]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def relative(file: Path) -> str:
+    return str(file.relative_to(ROOT))
 
 
 def imported(file: Path) -> set[str]:
-    """Dotted names of all modules that a file imports, at its top or inside a function."""
+    """Returns the dotted names of all modules that a file imports, at any place in it."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -28,62 +38,80 @@ def packages(file: Path) -> set[str]:
     return {name.split(".")[0] for name in imported(file)} - set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("file", LIBRARY, ids=lambda file: file.name)
-def test_library_imports_jax_and_optax_alone(file: Path) -> None:
+@pytest.mark.parametrize("file", LIBRARY, ids=relative)
+def test_library_imports_only_jax_optax_and_numpy(file):
     assert packages(file) <= {"jax", "optax", "numpy", "loganneal_jax"}
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
-def test_configs_import_nothing_of_the_laboratory(file: Path) -> None:
+@pytest.mark.parametrize("file", CONFIGS, ids=relative)
+def test_configs_import_only_ml_collections(file):
     assert packages(file) <= {"ml_collections", "configs"}
 
 
-@pytest.mark.parametrize("file", LABORATORY, ids=lambda file: str(file.relative_to(ROOT)))
-def test_rooms_of_the_laboratory(file: Path) -> None:
+@pytest.mark.parametrize("file", LABORATORY, ids=relative)
+def test_orbax_and_linen_are_imported_in_one_place_each(file):
     names = imported(file)
-    room = file.relative_to(ROOT / "experiments")
+    place = file.relative_to(ROOT / "experiments")
     if any(name.startswith("orbax") for name in names):
-        assert str(room) == "checkpoint.py"
+        assert str(place) == "runtime/checkpoint.py"
     if any(name.startswith("flax.linen") for name in names):
-        assert room.parts[0] == "models"
-    entries = {f"experiments.{name}" for name in ("train", "sweep", "report", "plot", "compile")}
-    assert not names & entries, "nothing imports a command"
-    inner = {"models", "data"} & {room.parts[0]} or str(room) == "step.py"
-    if inner:
-        outer = {
-            "aot",
-            "build",
-            "parallel",
-            "processes",
-            "trials",
-            "checkpoint",
-            "guard",
-            "telemetry",
-            "cli",
-        }
-        assert not names & {f"experiments.{name}" for name in outer}
+        assert place.parts[0] in ("models", "tasks") or str(place) == "build/models.py"
 
 
-def test_a_command_is_there_before_the_libraries_that_take_seconds() -> None:
+@pytest.mark.parametrize("file", LABORATORY, ids=relative)
+def test_only_build_cli_and_the_workdir_know_config_dicts(file):
+    place = file.relative_to(ROOT / "experiments")
+    if "ConfigDict" in file.read_text():
+        assert place.parts[0] == "build" or str(place) in ("cli.py", "runtime/workdir.py")
+
+
+@pytest.mark.parametrize("file", LABORATORY, ids=relative)
+def test_only_tasks_models_and_data_know_what_is_learned(file):
+    """The words of image classification; in build/, they are names of config fields."""
+    place = file.relative_to(ROOT / "experiments")
+    if place.parts[0] in ("tasks", "models", "data", "build"):
+        return
+    text = file.read_text().lower()
+    assert not [word for word in ("logits", "accuracy", "image") if word in text]
+
+
+@pytest.mark.parametrize("file", [*SOURCES, *TESTS], ids=relative)
+def test_no_file_exceeds_400_lines(file):
+    assert len(file.read_text().splitlines()) <= 400
+
+
+def test_init_files_are_empty_except_the_librarys():
+    files = [file for file in [*SOURCES, *TESTS] if file.name == "__init__.py"]
+    assert [relative(file) for file in files if file.read_text()] == ["loganneal_jax/__init__.py"]
+
+
+@pytest.mark.parametrize("name", ["train", "compile"])
+def test_command_starts_without_libraries_that_take_seconds(name):
     script = (
-        "import sys, experiments.train\n"
+        f"import sys, experiments.{name}\n"
         "slow = {'jax', 'flax', 'optax', 'orbax', 'clu', 'tensorflow', 'tensorflow_datasets'}\n"
-        "assert not slow & set(sys.modules)"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=60)
 
 
-@pytest.mark.parametrize(
-    "name", ["train", "run", "sweep", "checkpoint", "telemetry", "guard", "profile"]
-)
-def test_a_run_writes_through_epath_so_that_its_workdir_may_be_on_a_bucket(name: str) -> None:
-    """Only the lock, which a bucket has not, is the system's own file."""
-    file = ROOT / "experiments" / f"{name}.py"
+WRITES_TO_A_WORKDIR = [
+    *("train.py", "sweep.py", "sweeping/run.py", "sweeping/store.py"),
+    *(f"runtime/{name}.py" for name in ("checkpoint", "guard", "loop", "profiler", "progress")),
+    *("runtime/telemetry.py", "runtime/workdir.py"),
+]
+
+
+@pytest.mark.parametrize("name", WRITES_TO_A_WORKDIR)
+def test_run_writes_through_epath_so_that_its_workdir_may_be_on_a_bucket(name):
+    """Only the lock, which buckets do not have, is a local file."""
+    file = ROOT / "experiments" / name
     assert not {"pathlib", "shutil", "tempfile"} & {n.split(".")[0] for n in imported(file)}
     calls = [
         ast.unparse(node.func)
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call)
     ]
-    own = {"open", "os.open", "os.makedirs", "os.rename", "os.replace", "os.remove", "os.listdir"}
-    assert sorted(own & set(calls)) == (["os.open"] if name == "telemetry" else [])
+    local = {"open", "os.open", "os.makedirs", "os.rename", "os.replace", "os.remove", "os.listdir"}
+    expected = ["os.open"] if name == "runtime/workdir.py" else []
+    assert sorted(local & set(calls)) == expected

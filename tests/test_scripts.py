@@ -1,4 +1,4 @@
-"""scripts/tpu.sh, with a gcloud that only writes down what it is asked."""
+"""scripts/tpu.sh, with a fake gcloud that records its calls."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ SETTINGS = {
     "WORKDIR": "gs://bucket/run",
     "DATA": "gs://bucket/tfds",
 }
-# The slice is gone at first, and the run finished once it has been started.
+# The slice is preempted at first. The run is finished once it has been started.
 GCLOUD = """#!/bin/sh
 echo "$@" >> "$CALLS"
 case "$*" in
@@ -27,7 +27,7 @@ esac
 
 
 def tpu(tmp_path, *arguments, settings=SETTINGS):
-    """Exit code, standard error and what gcloud was asked, a line a call."""
+    """Returns the exit code, the standard error, and the calls of gcloud, one per line."""
     for name, text in {"gcloud": GCLOUD, "sleep": "#!/bin/sh\n"}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -45,7 +45,7 @@ def tpu(tmp_path, *arguments, settings=SETTINGS):
     return process.returncode, process.stderr, calls.read_text()
 
 
-def test_a_run_is_started_on_every_host_with_its_workdir_on_the_bucket(tmp_path):
+def test_train_starts_the_run_on_every_host_with_its_workdir_on_the_bucket(tmp_path):
     code, errors, calls = tpu(tmp_path, "train", "--config=configs/cifar10_resnet34.py")
     assert code == 0, errors
     assert calls.startswith(
@@ -55,7 +55,7 @@ def test_a_run_is_started_on_every_host_with_its_workdir_on_the_bucket(tmp_path)
     assert "--workdir='gs://bucket/run'" in calls
 
 
-def test_a_slice_that_was_taken_away_is_made_again_until_the_run_is_finished(tmp_path):
+def test_keep_recreates_a_preempted_slice_until_the_run_is_finished(tmp_path):
     code, errors, calls = tpu(tmp_path, "keep", "--config=configs/quickstart.py")
     assert code == 0, errors
     order = [calls.index(f"tpu-vm {verb} slice") for verb in ("describe", "delete", "create")]
@@ -77,7 +77,7 @@ def test_a_slice_that_was_taken_away_is_made_again_until_the_run_is_finished(tmp
         (["create"], "ZONE", 2, "ZONE"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_asked(tmp_path, arguments, without, code, message):
+def test_mistakes_are_reported_before_any_call(tmp_path, arguments, without, code, message):
     settings = {name: value for name, value in SETTINGS.items() if name != without}
     returned, errors, calls = tpu(tmp_path, *arguments, settings=settings)
     assert returned == code

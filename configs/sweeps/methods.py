@@ -1,12 +1,13 @@
-"""The methods that a sweep compares, in the fields in which they differ.
+"""The methods that the sweeps compare, as the fields in which they differ.
 
-The runs' own fields must hold the bounds 0.1 and 0.001, and the warmup that trap, str+ and sig+
-have. The twelve of nakamura2021 are those of its tables. The others:
+The runs of a sweep must have the bounds 0.1 and 0.001, and the warmup of trap, str+, and sig+.
+`nakamura2021` returns the twelve methods of that paper's tables. The other methods are:
 
-- log (paper), log (normalised), cosine (restarts): the same five cycles of equal length, without
-  warmup;
-- log (one cycle), cosine: one decay over the whole run, normalised;
-- linear to zero; wsd: warmup-stable-decay, the last fifth falling to zero as 1 - sqrt.
+- log (paper), log (normalized), and cosine (restarts): the same five cycles of equal length,
+  without warmup;
+- log (one cycle), which is normalized, and cosine: one decay over the whole run;
+- linear to zero;
+- wsd: warmup-stable-decay, whose last fifth falls to zero as 1 - sqrt.
 """
 
 from ml_collections import ConfigDict
@@ -15,10 +16,17 @@ NO_WARMUP = {"schedule.warmup_epochs": 0.0}
 
 
 def nakamura2021(adaptive_rate: float) -> tuple[dict, ...]:
-    """The twelve methods of its tables; its adaptive rate is 0.001 for shallow networks."""
-    adaptive = {"schedule.init_value": adaptive_rate, "optimizer.momentum": 0.0}
+    """Returns the twelve methods of the tables in Nakamura et al. 2021.
+
+    Args:
+      adaptive_rate: learning rate of rms and adam; the paper uses 0.001 for shallow networks.
+
+    Returns:
+      The settings of a sweep.
+    """
+    adaptive = {"schedule.peak_value": adaptive_rate, "optimizer.momentum": 0.0}
     constants = [
-        {"name": rate, "schedule.name": "constant", "schedule.init_value": float(rate)}
+        {"name": rate, "schedule.name": "constant", "schedule.peak_value": float(rate)}
         for rate in ("0.1", "0.01", "0.001")
     ]
     return (
@@ -39,22 +47,29 @@ def nakamura2021(adaptive_rate: float) -> tuple[dict, ...]:
     )
 
 
-def log_annealing_and_its_rivals(base: ConfigDict) -> tuple[dict, ...]:
-    """Log annealing in both variants, and what it is compared with today."""
+def log_annealing_and_baselines(run: ConfigDict) -> tuple[dict, ...]:
+    """Returns log annealing in both variants, and the usual baselines.
+
+    Args:
+      run: the config of the runs, whose number of epochs gives the length of a cycle.
+
+    Returns:
+      The settings of a sweep.
+    """
     cycles = {
-        "schedule.init_decay_epochs": base.epochs / 5,
-        "schedule.restart_interval_epochs": base.epochs / 5,
+        "schedule.init_decay_epochs": run.epochs / 5,
+        "schedule.restart_interval_epochs": run.epochs / 5,
         **NO_WARMUP,
     }
     log = {"schedule.name": "cyclical_log_annealing", **cycles}
     return (
         {"name": "log (paper)", **log, "schedule.variant": "paper"},
-        {"name": "log (normalised)", **log, "schedule.variant": "normalised"},
+        {"name": "log (normalized)", **log, "schedule.variant": "normalized"},
         {"name": "cosine (restarts)", "schedule.name": "cyclical_cosine", **cycles},
         {
             "name": "log (one cycle)",
             "schedule.name": "log_annealing",
-            "schedule.variant": "normalised",
+            "schedule.variant": "normalized",
             **NO_WARMUP,
         },
         {"name": "cosine", "schedule.name": "cosine", **NO_WARMUP},

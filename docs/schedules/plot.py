@@ -1,4 +1,4 @@
-"""Draws the pictures of `docs/schedules.md`, one a family of schedules.
+"""Draws the pictures of docs/schedules.md, one per family of schedules.
 
 python -m docs.schedules.plot
 """
@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 import loganneal_jax as la
-from experiments import plot
+from experiments.results import schedule_curves
 from loganneal_jax import shapes
 
 STEPS = 200
@@ -23,31 +23,31 @@ CYCLES = {
 }
 WARMUP = {"warmup_steps": 20, "warmup_init_value": 0.01}
 
-EPOCH = 391  # batches of 128 in CIFAR-10
+STEPS_PER_EPOCH = 391  # CIFAR-10 at batch size 128
 OVERVIEW_EPOCHS = 60
 OVERVIEW_CYCLES = {
-    "init_decay_steps": 10 * EPOCH,
-    "restart_interval": 10 * EPOCH,
+    "init_decay_steps": 10 * STEPS_PER_EPOCH,
+    "restart_interval": 10 * STEPS_PER_EPOCH,
     "restart_multiplier": 2.0,
-    "warmup_steps": 5 * EPOCH,
+    "warmup_steps": 5 * STEPS_PER_EPOCH,
     "warmup_init_value": 0.01,
 }
-OVERVIEW_WARMUP = {"warmup_steps": 6 * EPOCH, "warmup_init_value": 0.01}
+OVERVIEW_WARMUP = {"warmup_steps": 6 * STEPS_PER_EPOCH, "warmup_init_value": 0.01}
 
 
 def families() -> dict[str, dict[str, optax.Schedule]]:
-    """File name -> title of a panel -> schedule."""
+    """Returns the schedules of each picture, by file name and panel title."""
     return {
         "log_annealing": {
             "eq. (4), base 1 / range": la.log_annealing_schedule(PEAK, END, STEPS),
             "eq. (4), base 1 / eta_min": la.log_annealing_schedule(PEAK, END, STEPS, base=1 / END),
             "eq. (4), base = range": la.log_annealing_schedule(PEAK, END, STEPS, base=PEAK - END),
-            "normalised": la.log_annealing_schedule(PEAK, END, STEPS, variant="normalised"),
+            "normalized": la.log_annealing_schedule(PEAK, END, STEPS, variant="normalized"),
         },
         "cyclical_log_annealing": {
             "eq. (4)": la.cyclical_log_annealing_schedule(PEAK, END, **CYCLES),
-            "normalised": la.cyclical_log_annealing_schedule(
-                PEAK, END, **CYCLES, variant="normalised"
+            "normalized": la.cyclical_log_annealing_schedule(
+                PEAK, END, **CYCLES, variant="normalized"
             ),
         },
         "log_step_size": {
@@ -106,39 +106,45 @@ def families() -> dict[str, dict[str, optax.Schedule]]:
 
 
 def overview() -> dict[str, optax.Schedule]:
-    """Title of a panel -> schedule, at the length of the first experiment of Naveen 2024."""
-    steps = OVERVIEW_EPOCHS * EPOCH
+    """Returns the schedules of the overview, by panel title.
+
+    They have the length of the first experiment in Naveen 2024.
+    """
+    steps = OVERVIEW_EPOCHS * STEPS_PER_EPOCH
     return {
         "cyclical log annealing, eq. (4)": la.cyclical_log_annealing_schedule(
             PEAK, END, **OVERVIEW_CYCLES
         ),
-        "cyclical log annealing, normalised": la.cyclical_log_annealing_schedule(
-            PEAK, END, **OVERVIEW_CYCLES, variant="normalised"
+        "cyclical log annealing, normalized": la.cyclical_log_annealing_schedule(
+            PEAK, END, **OVERVIEW_CYCLES, variant="normalized"
         ),
         "cyclical cosine": la.cyclical_cosine_schedule(PEAK, END, **OVERVIEW_CYCLES),
-        "triangular2": la.triangular_schedule(END, PEAK, 10 * EPOCH, mode="triangular2"),
+        "triangular2": la.triangular_schedule(END, PEAK, 10 * STEPS_PER_EPOCH, mode="triangular2"),
         "sigmoid with warmup (sig+)": la.warmup_sigmoid_decay_schedule(
             PEAK, END, steps, **OVERVIEW_WARMUP
         ),
         "trapezoid (trap)": la.trapezoid_schedule(
-            PEAK, END, steps, cooldown_steps=20 * EPOCH, **OVERVIEW_WARMUP
+            PEAK, END, steps, cooldown_steps=20 * STEPS_PER_EPOCH, **OVERVIEW_WARMUP
         ),
         "staircase with warmup (str+)": la.warmup_staircase_schedule(
-            PEAK, boundaries=[30 * EPOCH, 45 * EPOCH], **OVERVIEW_WARMUP
+            PEAK, boundaries=[30 * STEPS_PER_EPOCH, 45 * STEPS_PER_EPOCH], **OVERVIEW_WARMUP
         ),
         "repeated sigmoid (rep)": la.repeated_sigmoid_schedule(PEAK, END, steps // 2),
     }
 
 
-def save(name: str, schedules: dict[str, optax.Schedule], num_steps: int, epoch: int) -> None:
-    """Draws one picture beside this file."""
+def save(
+    name: str, schedules: dict[str, optax.Schedule], num_steps: int, steps_per_epoch: int
+) -> None:
+    """Draws one picture and saves it next to this file."""
     curves = {title: np.asarray(la.tabulate(s, num_steps)) for title, s in schedules.items()}
-    plot.draw(curves, epoch).savefig(pathlib.Path(__file__).with_name(f"{name}.png"))
+    figure = schedule_curves.draw(curves, steps_per_epoch)
+    figure.savefig(pathlib.Path(__file__).with_name(f"{name}.png"))
 
 
 def main() -> None:
-    """Draws all of them."""
-    save("schedules", overview(), OVERVIEW_EPOCHS * EPOCH, EPOCH)
+    """Draws all pictures."""
+    save("schedules", overview(), OVERVIEW_EPOCHS * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
     for name, schedules in families().items():
         save(name, schedules, STEPS, 1)
 

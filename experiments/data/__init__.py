@@ -1,1 +1,0 @@
-"""Data sets as arrays, and what happens to an image before the model sees it."""

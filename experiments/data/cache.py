@@ -1,4 +1,4 @@
-"""Arrays that are computed once and read from the user's cache directory afterwards."""
+"""Stores computed arrays in the user's cache directory."""
 
 import os
 import tempfile
@@ -15,12 +15,12 @@ from experiments.errors import UserError
 def stored(
     file_name: str, compute: Callable[[], Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Arrays out of a file of the cache; computed and written there if it cannot be read.
+    """Returns arrays from the cache, or computes and stores them if they cannot be read.
 
     Args:
-      file_name: path in the cache directory, ending in .npz; it has to name everything that the
+      file_name: path in the cache directory, ending in .npz. It must identify everything that the
         arrays depend on.
-      compute: gives the arrays by name.
+      compute: returns the arrays by name.
 
     Returns:
       The arrays by name.
@@ -33,18 +33,18 @@ def stored(
         with file.open("rb") as opened, np.load(opened) as arrays:
             return dict(arrays)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile):
-        pass  # it is not there, or it was cut off: either way it is written anew
+        pass  # the file is missing or damaged; write it again
     arrays = dict(compute())
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        # A reader never sees a half-written file: it is moved into place when whole.
+        # Move the complete file into place, so that a reader never sees a partial one.
         with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-            whole = Path(scratch) / file.name
-            np.savez(whole, **arrays)
-            os.replace(whole, file)
+            complete = Path(scratch) / file.name
+            np.savez(complete, **arrays)
+            os.replace(complete, file)
     except OSError as error:
         raise UserError(
             f"the cache directory {file.parent} cannot be written ({error.strerror}); set "
-            "XDG_CACHE_HOME to one that can"
+            "XDG_CACHE_HOME to a writable directory"
         ) from error
     return arrays

@@ -1,6 +1,7 @@
-"""Data sets as host arrays: tensorflow-datasets by name, or digits, which need no network.
+"""Loads data sets as host arrays: any tensorflow-datasets (tfds) name, or the built-in digits.
 
-Nothing here imports TensorFlow unless a data set has to be downloaded and prepared.
+TensorFlow is imported only to download and prepare a data set, or to read one in a format other
+than array_record. The digits need no network.
 """
 
 import hashlib
@@ -16,11 +17,11 @@ from tqdm import tqdm
 from experiments.data import cache
 from experiments.errors import UserError
 
-NETWORK_URL = "https://storage.googleapis.com"  # where tfds looks for its own copies
+NETWORK_URL = "https://storage.googleapis.com"  # host of the copies that tfds downloads
 NETWORK_TIMEOUT_SECONDS = 5
 
-# Whether a mirrored image is still an example of its class, which tfds does not say. Images of a
-# data set that is not here are not flipped.
+# Whether a mirrored image keeps its class; tfds does not record this. Data sets not listed here are
+# not flipped.
 FLIPS = {
     "cifar10": True,
     "cifar100": True,
@@ -32,20 +33,31 @@ FLIPS = {
 
 
 class DatasetInfo(NamedTuple):
-    """A data set that is ready to be loaded."""
+    """A data set that is ready to load.
+
+    Attributes:
+      name: name of the data set.
+      num_train: number of training examples.
+      num_test: number of test examples.
+      image_shape: height, width, and channels of the loaded images.
+      num_classes: number of classes.
+      flip: whether a mirrored image keeps its class.
+      builder: tfds builder, or None for digits.
+      num_validation: number of training examples that replace the test split, or 0.
+    """
 
     name: str
     num_train: int
     num_test: int
-    image_shape: tuple[int, int, int]  # height, width, channels, as loaded
+    image_shape: tuple[int, int, int]
     num_classes: int
     flip: bool
-    builder: Any  # a tfds builder; None for digits
-    num_validation: int = 0  # examples held out from the training split, in place of the test split
+    builder: Any
+    num_validation: int = 0
 
 
 class Dataset(NamedTuple):
-    """Images [examples, height, width, channels], uint8 as loaded; labels int32 [examples]."""
+    """Images [examples, height, width, channels], uint8 when loaded; labels int32 [examples]."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -54,19 +66,19 @@ class Dataset(NamedTuple):
 
 
 def describe(name: str, *, data_dir: str | None, image_size: int | None) -> DatasetInfo:
-    """Finds a data set, downloading and preparing it if it is not there yet.
+    """Describes a data set, and downloads and prepares it if necessary.
 
     Args:
-      name: digits, or an image classification set of tfds, all of whose images have one size.
-      data_dir: directory of prepared tfds data sets; None for `TFDS_DATA_DIR` or tfds' own default.
-      image_size: side in pixels to which images are resized; None for the data set's own.
+      name: "digits", or an image classification data set of tfds with images of equal size.
+      data_dir: directory of prepared tfds data sets; None for `TFDS_DATA_DIR` or tfds' default.
+      image_size: side in pixels to which images are resized; None keeps the original size.
 
     Returns:
-      Its sizes and where to load it from.
+      The sizes of the data set and the builder that loads it.
 
     Raises:
-      UserError: the name is unknown, the data set is neither prepared nor can be downloaded, or it
-        is not one of images of one size and labels of one class.
+      UserError: the name is unknown, the data set is neither prepared nor downloadable, or it does
+        not consist of images of equal size with one class label each.
     """
     if name == "digits":
         builder, num_train, num_test, shape, num_classes = None, 1437, 360, (8, 8, 1), 10
@@ -84,13 +96,13 @@ def describe(name: str, *, data_dir: str | None, image_size: int | None) -> Data
 
 
 def load(info: DatasetInfo) -> Dataset:
-    """Loads a data set into host memory; tfds' images are decoded once and cached.
+    """Loads a data set into host memory; images from tfds are decoded once and cached.
 
     Args:
-      info: what `describe` returned.
+      info: a data set, from `describe` or `hold_out`.
 
     Returns:
-      Its training and test splits.
+      The training and test splits.
 
     Raises:
       UserError: a label is out of range, or the cache directory cannot be written.
@@ -102,7 +114,7 @@ def load(info: DatasetInfo) -> Dataset:
             _decoded(info.builder, split) for split in _splits(info.name, info.builder)
         )
     if info.num_validation:
-        # Another order than the data set's own, in which classes may follow one another.
+        # Shuffle first, because the data set may be sorted by class.
         order = np.random.default_rng(0).permutation(len(train_labels))
         held_out, kept = np.split(order, [info.num_validation])
         test_images, test_labels = train_images[held_out], train_labels[held_out]
@@ -110,8 +122,8 @@ def load(info: DatasetInfo) -> Dataset:
     for labels in (train_labels, test_labels):
         if labels.min() < 0 or labels.max() >= info.num_classes:
             raise UserError(
-                f"data set {info.name!r} has labels from {labels.min()} to {labels.max()}; with "
-                f"{info.num_classes} classes they must be from 0 to {info.num_classes - 1}"
+                f"data set {info.name!r} has labels from {labels.min()} to {labels.max()}, but "
+                f"{info.num_classes} classes need labels from 0 to {info.num_classes - 1}"
             )
     return Dataset(
         _resized(train_images, info.image_shape),
@@ -122,14 +134,15 @@ def load(info: DatasetInfo) -> Dataset:
 
 
 def hold_out(info: DatasetInfo, num_validation: int) -> DatasetInfo:
-    """The data set with validation examples in place of its test split.
+    """Replaces the test split by validation examples from the training split.
 
     Args:
-      info: what `describe` returned.
-      num_validation: examples to hold out from the training split, always the same ones.
+      info: a data set, from `describe`.
+      num_validation: number of training examples to hold out; the choice is always the same.
 
     Returns:
-      The data set whose training split is what is left, and whose test split is what was held out.
+      The data set with the held-out examples as its test split, and the others as its training
+      split.
     """
     return info._replace(
         num_train=info.num_train - num_validation,
@@ -139,7 +152,7 @@ def hold_out(info: DatasetInfo, num_validation: int) -> DatasetInfo:
 
 
 def key(info: DatasetInfo) -> str:
-    """Names everything that the images of a data set depend on, to cache what is made of them."""
+    """Returns a cache key that identifies everything the images of a data set depend on."""
     source = "digits" if info.builder is None else _key(info.builder)
     return f"{source}-{'x'.join(map(str, info.image_shape))}-{info.num_validation}"
 
@@ -151,8 +164,8 @@ def _builder(name: str, data_dir: str | None) -> Any:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(
-            f"unknown data set {name!r}; choose one of {', '.join(FLIPS)}, or any other image "
-            "classification set of tensorflow-datasets by its name"
+            f"data.name={name!r} is unknown; choose from {', '.join(FLIPS)}, or name any other "
+            "image classification data set of tensorflow-datasets"
         ) from error
     except Exception as error:
         reason = str(error).partition("\n")[0]
@@ -160,64 +173,65 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
 
 def _image_and_label(name: str, features: Any) -> tuple[tuple[int, int, int], int]:
-    """Shape of the images and number of classes, refused where they are not of one size."""
+    """Returns the shape of the images and the number of classes, if all images have one size."""
     import tensorflow_datasets as tfds
 
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
     if not all(key in features and isinstance(features[key], kinds[key]) for key in kinds):
         raise UserError(
             f"data set {name!r} has the features {', '.join(features)}; an image classification "
-            "set has 'image' and 'label'"
+            "data set needs 'image' and 'label'"
         )
     shape, dtype = features["image"].shape, np.dtype(features["image"].np_dtype)
     if None in shape or dtype != np.uint8:
         raise UserError(
-            f"data set {name!r} has {dtype} images of shape {shape}; they must be uint8 and all of "
-            "one size"
+            f"data set {name!r} has {dtype} images of shape {shape}; they must be uint8 and have "
+            "equal sizes"
         )
     return shape, features["label"].num_classes
 
 
 def _splits(name: str, builder: Any) -> tuple[str, str]:
-    """The training split and the test split, which for some data sets is called validation."""
+    """Returns the names of the training and test splits; some data sets only have validation."""
     splits = builder.info.splits
     for test in ("test", "validation"):
         if "train" in splits and test in splits:
             return "train", test
     raise UserError(
-        f"data set {name!r} has the splits {', '.join(splits)}; it must have train and test, or "
+        f"data set {name!r} has the splits {', '.join(splits)}; it needs train and test, or "
         "train and validation"
     )
 
 
 def _prepared(name: str, data_dir: str | None, builder: Any) -> Any:
-    """The builder if its data are prepared; else one that has downloaded and prepared them."""
+    """Returns a builder whose data are prepared, downloading them if necessary."""
     import tensorflow_datasets as tfds
 
     if builder.is_prepared():
         return builder
-    # array_record files can be read without TensorFlow.
+    # Prepare array_record files, which can be read without TensorFlow.
     builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     missing = f"data set {name!r} is not prepared in {os.fspath(builder.data_dir)}"
     try:
         urllib.request.urlopen(NETWORK_URL, timeout=NETWORK_TIMEOUT_SECONDS)
     except urllib.error.HTTPError:
-        pass  # an answer, whichever, shows that the host can be reached
+        pass  # any response shows that the host is reachable
     except OSError as error:
         raise UserError(
-            f"{missing} and {NETWORK_URL} cannot be reached ({getattr(error, 'reason', error)}); "
+            f"{missing}, and {NETWORK_URL} is unreachable ({getattr(error, 'reason', error)}); "
             "set TFDS_DATA_DIR or --config.data.data_dir to a prepared copy, or use "
             "--config.data.name=digits, which needs no network"
         ) from error
     try:
         builder.download_and_prepare()
     except Exception as error:
-        raise UserError(f"{missing} and downloading it failed: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{missing}, and the download failed: {reason}") from error
     return builder
 
 
 def _decoded(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one split, out of the cache if they were decoded before."""
+    """Returns the images and labels of a split, from the cache if possible."""
 
     def decode() -> dict[str, np.ndarray]:
         info = builder.info.splits[split]
@@ -240,13 +254,13 @@ def _decoded(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _key(builder: Any) -> str:
-    """Names a prepared data set: its name, version, and the directory it is in."""
+    """Identifies a prepared data set by its name, version, and directory."""
     place = hashlib.sha256(os.fspath(builder.data_dir).encode()).hexdigest()[:8]
     return f"{builder.name}-{builder.version}-{place}"
 
 
 def _examples(builder: Any, split: str) -> Iterable[dict[str, Any]]:
-    """The examples of a split in the order of its files, with TensorFlow only if they need it."""
+    """Returns the examples of a split in file order; imports TensorFlow only if necessary."""
     formats = {available.value for available in builder.info.available_file_formats()}
     if "array_record" in formats:
         source = builder.as_data_source(split)
@@ -258,7 +272,7 @@ def _examples(builder: Any, split: str) -> Iterable[dict[str, Any]]:
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """scikit-learn's 1,797 digits in a fixed split of 1,437 and 360, stratified by class."""
+    """Returns scikit-learn's 1,797 digits, split into 1,437 and 360 and stratified by class."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -271,7 +285,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _resized(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images resized to shape (height, width, channels), bilinearly."""
+    """Resizes images to shape (height, width, channels) by bilinear interpolation."""
     if images.shape[1:] == shape:
         return images
     from PIL import Image

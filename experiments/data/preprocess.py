@@ -1,12 +1,14 @@
-"""What is done to every image of a data set, fitted to its training images alone.
+"""Preprocesses all images of a data set by a chain of steps, fitted to the training images only.
 
-A chain of steps, by name, in the order in which a config gives them. All but the plainest chains
-are computed once, on the host, and cached on disk.
+The simplest chains run on the device. All others are computed once, on the host, and cached on
+disk.
 """
 
 import hashlib
+import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -19,47 +21,65 @@ from experiments.data import cache
 from experiments.data.datasets import Dataset
 from experiments.errors import UserError
 
-FORMAT = 1  # of the cached images; one more whenever a step computes something else
-CHUNK = 1000  # images that are computed at once
-MAX_ZCA_VALUES = 64 * 64 * 3  # per image; the covariance has the square of it, here 1.2 GB
-SMALLEST_DEVIATION = 1e-8  # of an image that is divided by its own; any smaller one is rounding
-PERCENTILES = (2, 98)  # of an image, which are stretched to 0 and 255
+FORMAT = 1  # version of the cached images; increment it when the result of a step changes
+CHUNK = 1000  # number of images processed at once
+MAX_ZCA_VALUES = 64 * 64 * 3  # values per image; their covariance matrix takes 1.2 GB
+SMALLEST_DEVIATION = 1e-8  # a smaller standard deviation of an image is a rounding error
+PERCENTILES = (2, 98)  # stretched to 0 and 255
 
 Images = TypeVar("Images", np.ndarray, jax.Array)
 
 
-def prepare(
-    dataset: Dataset, steps: Sequence[str], *, zca_epsilon: float, cache_key: str
-) -> tuple[Dataset, Callable[[jax.Array], jax.Array]]:
-    """A data set as it goes onto the device, and what is left to do to its images there.
+class Step(NamedTuple):
+    """A step of preprocessing, in `STEPS` or your own, named by `package.module:attribute`.
 
-    No step, and `standardize` alone, leave the images uint8, a quarter of the memory, and are
-    computed on the device. Every other chain is computed here, once, and cached.
+    Attributes:
+      fit: called as `fit(train_images, zca_epsilon)`; returns the arguments that `apply` needs, as
+        a tuple of arrays. A step that does not need `zca_epsilon` ignores it.
+      apply: called as `apply(images, *fitted)`; returns float32 images of the same shape. Images
+        are arrays [examples, height, width, channels], uint8 in the first step.
+    """
+
+    fit: Callable[[np.ndarray, float], tuple[np.ndarray, ...]]
+    apply: Callable[..., np.ndarray]
+
+
+def prepare(
+    dataset: Dataset, steps: Mapping[str, Step], *, zca_epsilon: float, cache_key: str
+) -> tuple[Dataset, Callable[[jax.Array], jax.Array]]:
+    """Preprocesses a data set and returns what remains to be done on the device.
+
+    Without steps, or with `standardize` only, images stay uint8, which takes a quarter of the
+    memory, and the device does the rest. Every other chain is computed here, once, and cached.
 
     Args:
       dataset: uint8 images.
-      steps: names out of `STEPS`, in the order in which they are applied.
-      zca_epsilon: above 0, for the step `zca`; see `zca_matrix`.
-      cache_key: names everything that the images of `dataset` depend on.
+      steps: the steps by name, in order of application.
+      zca_epsilon: regularization of the step `zca`, above 0; see `zca_matrix`.
+      cache_key: identifies everything that the images of `dataset` depend on.
 
     Returns:
-      The data set, with images uint8 or float32, and a function that makes them the float32 images
-      a model is given; it is the identity on float32 images.
+      The data set, with uint8 or float32 images, and a function from these images to the float32
+      images that a model takes. The function is the identity for float32 images.
 
     Raises:
-      UserError: the steps cannot be combined, the images are too large for one of them, or the
-        cache directory cannot be written.
+      UserError: the steps cannot be combined, one of them is not a `Step`, the images are too large
+        for `zca`, or the cache directory cannot be written.
     """
-    steps = tuple(steps)
     check(steps)
     check_size(steps, dataset.train_images.shape[1:])
+    for name, step in steps.items():
+        if not isinstance(step, Step):
+            raise UserError(
+                f"data.preprocess={name!r} is a {type(step).__name__}; it must be an "
+                "experiments.data.preprocess.Step"
+            )
     if not steps:
         return dataset, as_float32
-    if steps == ("standardize",):
+    if tuple(steps) == ("standardize",):
         mean, std = channel_statistics(dataset.train_images)
         return dataset, partial(standardize, mean=mean, std=std)
-    options = {"zca_epsilon": float(zca_epsilon)} if "zca" in steps else {}
-    key = hashlib.sha256(json.dumps([FORMAT, cache_key, steps, options]).encode()).hexdigest()
+    key = _key(tuple(steps), zca_epsilon, cache_key)
     images = cache.stored(
         f"preprocessed/{key}.npz",
         lambda: apply_steps(dataset.train_images, dataset.test_images, steps, zca_epsilon),
@@ -70,71 +90,88 @@ def prepare(
     )
 
 
-def check(steps: Sequence[str]) -> None:
-    """Refuses steps that do not exist or do not go together.
+def _key(names: tuple[str, ...], zca_epsilon: float, cache_key: str) -> str:
+    """Returns a hash of everything that the preprocessed images depend on."""
+    options: dict[str, object] = {"zca_epsilon": float(zca_epsilon)} if "zca" in names else {}
+    # The code of a user's own step may change under the same name.
+    own = {name: _source(name) for name in names if name not in STEPS}
+    if own:
+        options["own"] = own
+    return hashlib.sha256(json.dumps([FORMAT, cache_key, names, options]).encode()).hexdigest()
+
+
+def _source(name: str) -> str:
+    """Returns the source code of the module of a step `package.module:attribute`."""
+    return inspect.getsource(sys.modules[name.partition(":")[0]])
+
+
+def check(steps: Iterable[str]) -> None:
+    """Checks that steps may follow one another.
 
     Args:
-      steps: names, in the order in which they would be applied.
+      steps: names of steps, in order of application.
 
     Raises:
-      UserError: a name is unknown or comes twice, or the order makes no sense.
+      UserError: a name is repeated, or the order makes no sense.
 
     >>> check(("contrast_stretching", "standardize", "zca", "global_contrast_normalization"))
     >>> check(("zca", "standardize"))
     Traceback (most recent call last):
-    experiments.errors.UserError: ...after zca only global_contrast_normalization may follow...
+    experiments.errors.UserError: ...only global_contrast_normalization may follow zca...
     """
-    for index, name in enumerate(steps):
-        if name not in STEPS:
-            raise UserError(f"unknown preprocessing step {name!r}; choose from {', '.join(STEPS)}")
-        earlier = steps[:index]
+    earlier: list[str] = []
+    for name in steps:
         if name in earlier:
-            raise UserError(f"preprocessing step {name!r} is named twice; name it once")
+            raise UserError(f"data.preprocess contains {name!r} twice; list each step once")
         if name == "contrast_stretching" and earlier:
             raise UserError(
-                "preprocessing step 'contrast_stretching' takes pixel values 0..255 and must be "
-                f"the first, before {earlier[0]!r}"
+                "data.preprocess must list 'contrast_stretching' first, before "
+                f"{earlier[0]!r}, because it takes pixel values from 0 to 255"
             )
         if "zca" in earlier and name != "global_contrast_normalization":
             raise UserError(
-                f"preprocessing step {name!r} would undo the whitening; after zca only "
-                "global_contrast_normalization may follow"
+                f"data.preprocess lists {name!r} after 'zca', which would undo the whitening; only "
+                "global_contrast_normalization may follow zca"
             )
+        earlier.append(name)
 
 
-def check_size(steps: Sequence[str], image_shape: tuple[int, ...]) -> None:
-    """Refuses images whose covariance is too large to be computed.
+def check_size(steps: Iterable[str], image_shape: tuple[int, ...]) -> None:
+    """Checks that the images are small enough for every step.
 
     Args:
       steps: names of steps.
-      image_shape: height, width, channels.
+      image_shape: height, width, and channels.
 
     Raises:
-      UserError: the step `zca` is asked for images of more than `MAX_ZCA_VALUES` values.
+      UserError: the steps include `zca`, and an image has more than `MAX_ZCA_VALUES` values.
     """
     if "zca" in steps and np.prod(image_shape) > MAX_ZCA_VALUES:
         raise UserError(
-            f"preprocessing step 'zca' takes at most {MAX_ZCA_VALUES} values an image (64x64x3); "
-            f"images are {'x'.join(map(str, image_shape))}"
+            f"data.preprocess step 'zca' takes images of at most {MAX_ZCA_VALUES} values "
+            f"(64x64x3), but they are {'x'.join(map(str, image_shape))}; set a smaller "
+            "data.image_size"
         )
 
 
 def apply_steps(
-    train_images: np.ndarray, test_images: np.ndarray, steps: Sequence[str], zca_epsilon: float
+    train_images: np.ndarray,
+    test_images: np.ndarray,
+    steps: Mapping[str, Step],
+    zca_epsilon: float,
 ) -> dict[str, np.ndarray]:
-    """Fits each step to the training images as the one before left them, and applies it to all.
+    """Applies steps in order; each is fitted to the training images that the previous one returned.
 
     Args:
       train_images: uint8 [examples, height, width, channels].
       test_images: uint8 [examples, height, width, channels].
-      steps: names out of `STEPS`, at least one.
+      steps: the steps by name, at least one.
       zca_epsilon: see `zca_matrix`.
 
     Returns:
-      The images under the names "train" and "test", float32, in the shapes they came in.
+      The images as "train" and "test", float32, with unchanged shapes.
     """
-    for name in steps:
-        step = STEPS[name]
+    for step in steps.values():
         fitted = step.fit(train_images, zca_epsilon)
         train_images = step.apply(train_images, *fitted)
         test_images = step.apply(test_images, *fitted)
@@ -142,19 +179,19 @@ def apply_steps(
 
 
 def as_float32(images: jax.Array) -> jax.Array:
-    """Images of any dtype as float32, their values unchanged."""
+    """Converts images of any dtype to float32 without changing their values."""
     return images.astype(jnp.float32)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, computed in float64.
+    """Computes the mean and standard deviation of each channel, in float64.
 
     Args:
-      images: [examples, height, width, channels], the training split.
+      images: training images [examples, height, width, channels].
 
     Returns:
-      Mean and standard deviation, float32 [1, 1, 1, channels], in the images' unit; the deviation
-      of a constant channel is given as 1, by which it can be divided.
+      Mean and standard deviation, float32 [1, 1, 1, channels]. The deviation of a constant channel
+      is 1, to avoid a division by zero.
 
     >>> mean, std = channel_statistics(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
     >>> mean.item(), std.item()
@@ -171,10 +208,10 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standardize(images: Images, mean: np.ndarray, std: np.ndarray) -> Images:
-    """Images with the training split's channels at mean 0 and standard deviation 1.
+    """Subtracts the mean of each channel and divides by its standard deviation.
 
     Args:
-      images: [batch, height, width, channels], of NumPy or of JAX.
+      images: NumPy or JAX array [batch, height, width, channels].
       mean: float32 [1, 1, 1, channels].
       std: float32 [1, 1, 1, channels].
 
@@ -185,59 +222,60 @@ def standardize(images: Images, mean: np.ndarray, std: np.ndarray) -> Images:
 
 
 def pixel_mean(images: np.ndarray) -> np.ndarray:
-    """The mean image, float32 [1, height, width, channels], computed in float64."""
+    """Computes the mean image in float64; returns it as float32 [1, height, width, channels]."""
     return images.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
 
 
 def subtract(images: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Images [examples, height, width, channels] less the mean image, float32."""
+    """Subtracts the mean image from images [examples, height, width, channels], in float32."""
     return np.subtract(images, mean, dtype=np.float32)
 
 
 def global_contrast_normalization(images: np.ndarray) -> np.ndarray:
-    """Each image at mean 0 and standard deviation 1 over all its pixels and channels.
+    """Scales each image to mean 0 and standard deviation 1 over all its pixels and channels.
 
     x -> (x - mean(x)) / max(std(x), 1e-8)
 
-    Coates and Ng add 10 to the variance of small patches of pixel values. Whole images vary by far
-    more, in CIFAR-10 with a variance of at least 92, and this step may come after others that leave
-    no pixel values; so nothing is added here.
+    Coates and Ng add 10 to the variance of small patches of pixel values. This step adds nothing:
+    full images vary far more (in CIFAR-10, the smallest variance is 92), and earlier steps may
+    return values in other units.
 
     Args:
       images: [examples, height, width, channels].
 
     Returns:
-      float32 of the same shape; a constant image becomes 0.
+      float32 images of the same shape; a constant image becomes 0.
 
-    Sources: Coates, Ng and Lee 2011 (An analysis of single-layer networks in unsupervised feature
+    Sources: Coates, Ng, and Lee 2011 (An analysis of single-layer networks in unsupervised feature
     learning, section 3.1.1); Coates and Ng 2012 (Learning feature representations with k-means);
-    Goodfellow et al. 2013 (arXiv:1302.4389, section 5), who give CIFAR-10 to ZCA whitening so.
+    Goodfellow et al. 2013 (arXiv:1302.4389, section 5), who apply it to CIFAR-10 before ZCA
+    whitening.
 
     >>> global_contrast_normalization(np.array([3, 5], np.uint8).reshape(1, 1, 2, 1)).ravel()
     array([-1.,  1.], dtype=float32)
     """
     axes = (1, 2, 3)
     normalized = np.empty(images.shape, np.float32)
-    for part in _chunks(images, "normalising contrast"):
-        centred = images[part] - images[part].mean(axis=axes, dtype=np.float64, keepdims=True)
-        std = np.sqrt(np.mean(centred**2, axis=axes, keepdims=True))
-        normalized[part] = centred / np.maximum(std, SMALLEST_DEVIATION)
+    for part in _chunks(images, "normalizing contrast"):
+        centered = images[part] - images[part].mean(axis=axes, dtype=np.float64, keepdims=True)
+        std = np.sqrt(np.mean(centered**2, axis=axes, keepdims=True))
+        normalized[part] = centered / np.maximum(std, SMALLEST_DEVIATION)
     return normalized
 
 
 def contrast_stretching(images: np.ndarray) -> np.ndarray:
-    """Each image with its 2nd percentile at 0 and its 98th at 255, clipped beyond them.
+    """Maps the 2nd and 98th percentile of each image to 0 and 255, and clips values outside.
 
-    The percentiles are those of all its pixels and channels, so that colours keep their balance.
+    The percentiles are taken over all pixels and channels, which preserves the color balance.
 
     Args:
       images: uint8 [examples, height, width, channels].
 
     Returns:
-      float32 of the same shape, 0..255; an image whose two percentiles are equal, such as a
-      constant one, has no contrast to stretch and stays as it is.
+      float32 images of the same shape, 0..255. An image whose two percentiles are equal, such as a
+      constant one, is unchanged.
 
-    Source: scikit-image, `exposure.rescale_intensity` and its example of contrast stretching.
+    Source: scikit-image, `exposure.rescale_intensity` and its contrast stretching example.
     """
     from skimage.exposure import rescale_intensity
 
@@ -252,38 +290,38 @@ def contrast_stretching(images: np.ndarray) -> np.ndarray:
 
 
 def zca_matrix(images: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-    """The symmetric matrix that decorrelates the values of an image, and their mean.
+    """Computes the mean of the images and the symmetric matrix that decorrelates their values.
 
-    With the covariance U diag(s) U^T of the training split about its mean,
+    If the training images have covariance U diag(s) U^T, the matrix is
 
         W = U diag(1 / sqrt(s + epsilon mean(s))) U^T.
 
-    The whitened training split has the covariance U diag(s / (s + epsilon mean(s))) U^T: the
-    directions whose variance is well above epsilon times the average one come out with variance 1,
-    those well below it, which hold little but noise, stay small.
+    The whitened training images have covariance U diag(s / (s + epsilon mean(s))) U^T. Directions
+    with a variance far above epsilon times the mean get variance 1. Directions far below it, which
+    contain mostly noise, stay small.
 
     Args:
-      images: [examples, height, width, channels], the training split.
-      epsilon: above 0, free of units. 0.1 is the filter of Goodfellow et al. 2013, who add 0.1 to
-        the eigenvalues of CIFAR-10 at a mean eigenvalue of 0.96.
+      images: training images [examples, height, width, channels].
+      epsilon: regularization relative to the mean eigenvalue, above 0. 0.1 matches Goodfellow et
+        al. 2013, who add 0.1 to the eigenvalues of CIFAR-10, whose mean is 0.96.
 
     Returns:
-      The mean, float32 [values], and W, float32 [values, values], with height * width * channels
-      values.
+      The mean, float32 [values], and W, float32 [values, values], where an image has
+      height * width * channels values.
 
     Sources: Bell and Sejnowski 1997 (The "independent components" of natural scenes are edge
     filters); Goodfellow et al. 2013 (arXiv:1302.4389, section 5) and Zagoruyko and Komodakis 2016
-    (arXiv:1605.07146, section 3), who whiten CIFAR-10 so.
+    (arXiv:1605.07146, section 3), who whiten CIFAR-10 in this form.
     """
     flat = images.reshape(len(images), -1)
     mean = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
     covariance = np.zeros((flat.shape[1], flat.shape[1]))
     for part in _chunks(flat, "computing the covariance"):
-        centred = flat[part] - mean.astype(np.float64)
-        covariance += centred.T @ centred
+        centered = flat[part] - mean.astype(np.float64)
+        covariance += centered.T @ centered
     covariance /= len(flat)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    eigenvalues = np.maximum(eigenvalues, 0)  # rounding makes one of 0 a little negative
+    eigenvalues = np.maximum(eigenvalues, 0)  # rounding can make a zero negative
     deviation = np.sqrt(eigenvalues + epsilon * eigenvalues.mean())
     deviation[deviation == 0] = 1
     matrix = (eigenvectors / deviation) @ eigenvectors.T
@@ -291,7 +329,7 @@ def zca_matrix(images: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarr
 
 
 def whiten(images: np.ndarray, mean: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Images less their mean, times a matrix.
+    """Subtracts the mean from images and multiplies them by a matrix.
 
     Args:
       images: [examples, height, width, channels].
@@ -308,21 +346,14 @@ def whiten(images: np.ndarray, mean: np.ndarray, matrix: np.ndarray) -> np.ndarr
     return whitened.reshape(images.shape)
 
 
-def _chunks(images: np.ndarray, what: str) -> Iterator[slice]:
-    """Slices of so many images, with a bar that says what is being done to them."""
+def _chunks(images: np.ndarray, task: str) -> Iterator[slice]:
+    """Yields slices of `CHUNK` images and shows a progress bar for the task."""
     starts = range(0, len(images), CHUNK)
-    for start in tqdm(starts, what, unit=" images", unit_scale=CHUNK, disable=None):
+    for start in tqdm(starts, task, unit=" images", unit_scale=CHUNK, disable=None):
         yield slice(start, start + CHUNK)
 
 
-class Step(NamedTuple):
-    """A step of preprocessing."""
-
-    fit: Callable[[np.ndarray, float], tuple[np.ndarray, ...]]  # to training images; zca_epsilon
-    apply: Callable[..., np.ndarray]  # to images, with what was fitted
-
-
-STEPS = {
+STEPS: dict[str, Step] = {
     "contrast_stretching": Step(lambda images, epsilon: (), contrast_stretching),
     "global_contrast_normalization": Step(
         lambda images, epsilon: (), global_contrast_normalization

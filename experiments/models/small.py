@@ -1,10 +1,10 @@
-"""Small networks for handwritten digits: fully connected ones, and LeNet.
+"""Small networks for handwritten digits: fully connected networks and LeNet.
 
-Nakamura et al. 2021 (doi:10.3390/electronics10162029) train both and do not say how wide they are:
-`HIDDEN_UNITS` and the sizes of LeNet are this repository's defaults, not the paper's.
+Nakamura et al. 2021 (doi:10.3390/electronics10162029) train both but do not state their widths.
+`HIDDEN_UNITS` and the sizes of LeNet are therefore this repository's choice, taken from Caffe.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,17 +12,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.layers import Conv, max_pool_2x2, scaled
+from experiments.models.cpu.pooling import max_pool_2x2
+from experiments.models.layers import Conv, ModuleDef, scaled
 
-HIDDEN_UNITS = 500  # of every fully connected layer, as in Caffe's LeNet
+HIDDEN_UNITS = 500  # per fully connected layer, as in Caffe's LeNet
 
 
 class NN(nn.Module):
-    """Fully connected layers with ReLU, on the pixels of an image.
+    """Fully connected layers with ReLU on the pixels of an image.
 
     Attributes:
-      hidden: number of units of each layer.
-      width_multiplier: times these numbers.
+      hidden: number of units in each layer.
+      width_multiplier: multiplies these numbers.
       dtype: dtype of the computation; parameters are float32.
     """
 
@@ -32,7 +33,7 @@ class NN(nn.Module):
 
     @property
     def min_image_side(self) -> int:
-        """One pixel: nothing down-samples."""
+        """One pixel: the network does not down-sample."""
         return 1
 
     @nn.compact
@@ -51,50 +52,46 @@ class NN(nn.Module):
 
 
 class LeNet(nn.Module):
-    """LeNet-5 (LeCun et al. 1998) in Caffe's form, with ReLU and max-pooling, up to its features.
+    """LeNet-5 (LeCun et al. 1998) in Caffe's form, with ReLU and max pooling, up to its features.
 
-    Two 5x5 convolutions without padding, of 20 and 50 filters, each before a 2x2 max-pool, then a
-    fully connected layer. Caffe has no ReLU after the convolutions; here there is one.
+    Two unpadded 5x5 convolutions with 20 and 50 filters, each followed by ReLU and a 2x2 max pool,
+    then a fully connected layer. Caffe's version has no ReLU after the convolutions.
 
     Attributes:
-      width_multiplier: times these numbers of filters and of units.
-      dtype: dtype of the computation; parameters are float32.
+      width_multiplier: multiplies the filters and the units.
+      conv: convolution, which also sets the dtype of the computation.
     """
 
     width_multiplier: float = 1.0
-    dtype: Any = jnp.float32
+    conv: ModuleDef = Conv
 
     @property
     def min_image_side(self) -> int:
-        """The side in pixels that the down-sampling leaves one pixel of: 16, 12, 6, 2, 1."""
+        """Smallest side, in pixels, that leaves one pixel: 16, 12, 6, 2, 1."""
         return 16
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps float images [batch, height, width, channels] to features [batch, features]."""
-        x = images.astype(self.dtype)
+        x = images
         for layer, filters in enumerate((20, 50), start=1):
-            x = Conv(
+            x = self.conv(
                 scaled(filters, self.width_multiplier),
                 (5, 5),
                 padding="VALID",
-                dtype=self.dtype,
                 name=f"conv{layer}",
             )(x)
             bias = self.param(f"conv{layer}_bias", nn.initializers.zeros, (x.shape[-1],))
-            # As bias and ReLU before the pool, on a quarter of the pixels.
-            x = nn.relu(max_pool_2x2(x) + bias.astype(self.dtype).reshape(1, 1, 1, -1))
+            # Pooling first gives the same values, and leaves a quarter of the pixels for the rest.
+            x = nn.relu(max_pool_2x2(x) + bias.astype(x.dtype).reshape(1, 1, 1, -1))
         x = nn.Dense(
             scaled(HIDDEN_UNITS, self.width_multiplier),
-            dtype=self.dtype,
+            dtype=x.dtype,
             kernel_init=nn.initializers.he_normal(),
             name="fc",
         )(x.reshape(x.shape[0], -1))
         return nn.relu(x)
 
 
-SMALL: dict[str, Callable[..., nn.Module]] = {
-    "nn2": partial(NN, hidden=(HIDDEN_UNITS,) * 2),
-    "nn3": partial(NN, hidden=(HIDDEN_UNITS,) * 3),
-    "lenet4": LeNet,
-}
+NN2 = partial(NN, hidden=(HIDDEN_UNITS,) * 2)
+NN3 = partial(NN, hidden=(HIDDEN_UNITS,) * 3)

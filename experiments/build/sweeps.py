@@ -1,0 +1,197 @@
+"""Turns the config of a sweep into its plan's ingredients, and each trial into an experiment."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from experiments.build import ranges
+from experiments.build.experiment import Experiment, build, plain
+from experiments.errors import UserError
+
+RANGES = {"block_size": ranges.COUNT, "checkpoint_every_epochs": ranges.COUNT}
+
+
+class Axis(NamedTuple):
+    """One axis of the grid: a dotted field, and the values to try."""
+
+    field: str
+    values: Sequence[float]
+
+
+class Sweep(NamedTuple):
+    """A sweep: settings x seeds, each setting tuned over a grid first.
+
+    Attributes:
+      config: the config as plain values; the directory of the sweep stores it.
+      base: the config of its runs, from which `experiment` builds the trials.
+      settings: name of each setting -> the dotted fields in which it differs from the base.
+      seeds: seeds of the final trials.
+      grid: the axes of the grid; empty without tuning.
+      tune_seeds: seeds of the tuning trials.
+      validation_examples: training examples held out while tuning.
+      block_size: trials per program, or None for as many as fit into memory.
+      checkpoint_every_epochs: epochs between checkpoints of a block.
+    """
+
+    config: dict[str, Any]
+    base: ConfigDict
+    settings: Mapping[str, Mapping[str, Any]]
+    seeds: Sequence[int]
+    grid: Sequence[Axis]
+    tune_seeds: Sequence[int]
+    validation_examples: int
+    block_size: int | None
+    checkpoint_every_epochs: int
+
+    def experiment(
+        self, setting: str, point: Mapping[str, float], seed: int, *, validation_examples: int = 0
+    ) -> Experiment:
+        """Builds the experiment of one trial.
+
+        Args:
+          setting: name of the setting.
+          point: values of the fields of the grid.
+          seed: seed of the trial.
+          validation_examples: training examples to hold out and evaluate in place of the test
+            split, or 0 to leave that to the base config.
+
+        Returns:
+          The experiment.
+
+        Raises:
+          UserError: the config of the trial cannot be used.
+        """
+        # A deep copy keeps references between fields, which are resolved once all values are set.
+        config = copy.deepcopy(self.base)
+        if validation_examples:
+            config.data.validation_examples = validation_examples
+        for path, value in {"seed": seed, **self.settings[setting], **point}.items():
+            _set(config, path, value, f"setting {setting!r}")
+        config = config.copy_and_resolve_references()
+        _check_trial(config, setting)
+        try:
+            return build(config)
+        except UserError as error:
+            at = ", ".join(f"{path}={value}" for path, value in point.items())
+            raise UserError(f"setting {setting!r}{at and f' at {at}'}: {error}") from error
+
+
+def read_sweep(config: ConfigDict) -> Sweep:
+    """Checks the config of a sweep and reads it.
+
+    Args:
+      config: a config of `configs/sweeps/`.
+
+    Returns:
+      The sweep. Its trials are checked when they are built.
+
+    Raises:
+      UserError: the sweep has no trials, has some twice, or names fields that runs do not have.
+    """
+    if "settings" not in config:
+        raise UserError(
+            "the config has no settings, so it is not the config of a sweep; see configs/sweeps/"
+        )
+    ranges.check(config, RANGES)
+    names = [setting.get("name") for setting in config.settings]
+    for what, values in (("settings", names), ("seeds", config.seeds)):
+        if not values:
+            raise UserError(f"the sweep has no {what}; it needs at least one")
+        _refuse_duplicates(what, values)
+    for setting in config.settings:
+        if not isinstance(setting.get("name"), str) or not setting["name"]:
+            raise UserError(f"the setting {setting} has no name")
+        for path in setting.keys() - {"name"}:
+            _check_field(config.base, path, f"setting {setting['name']!r}")
+    _check_grid(config)
+    return Sweep(
+        config=plain(config),
+        base=config.base,
+        settings={
+            setting["name"]: {path: value for path, value in setting.items() if path != "name"}
+            for setting in config.settings
+        },
+        seeds=tuple(config.seeds),
+        grid=tuple(Axis(axis["field"], tuple(axis["values"])) for axis in config.grid),
+        tune_seeds=tuple(config.tune.seeds),
+        validation_examples=config.tune.validation_examples,
+        block_size=config.block_size,
+        checkpoint_every_epochs=config.checkpoint_every_epochs,
+    )
+
+
+def _check_grid(config: ConfigDict) -> None:
+    for axis in config.grid:
+        if set(axis) != {"field", "values"}:
+            raise UserError(f"the grid has {axis}; each axis has a field and values")
+    _refuse_duplicates("grid", [axis["field"] for axis in config.grid])
+    for axis in config.grid:
+        path, values = axis["field"], axis["values"]
+        _check_field(config.base, path, "grid")
+        if path not in ranges.CONFIG:
+            raise UserError(f"the grid's field {path} is not numeric; a grid has numbers only")
+        if not values:
+            raise UserError(f"the grid's field {path} has no values; it needs at least one")
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise UserError(
+                    f"the grid's field {path} has the value {value!r}, which is not a number"
+                )
+        _refuse_duplicates(f"grid's field {path}", values)
+        for setting in config.settings:
+            if path in setting:
+                raise UserError(f"setting {setting['name']!r} fixes {path}, which the grid tunes")
+    if not config.grid:
+        return
+    if not config.tune.seeds:
+        raise UserError("the sweep has a grid but no tune.seeds to tune with")
+    _refuse_duplicates("tune.seeds", config.tune.seeds)
+    both = sorted(set(config.seeds) & set(config.tune.seeds))
+    if both:
+        raise UserError(f"seeds and tune.seeds both have {both[0]}; final seeds must be fresh")
+    if config.tune.validation_examples < 1:
+        raise UserError(
+            f"tune.validation_examples={config.tune.validation_examples} is out of range; it "
+            "must be at least 1 with a grid"
+        )
+
+
+def _check_trial(config: ConfigDict, setting: str) -> None:
+    if config.guard.loss_threshold is not None or config.guard.max_rollbacks:
+        raise UserError(
+            f"setting {setting!r}: a sweep runs every trial to its end, so it does not support "
+            "guard.loss_threshold and guard.max_rollbacks"
+        )
+    if config.parallel.strategy != "jit":
+        raise UserError(
+            f"setting {setting!r}: parallel.strategy={config.parallel.strategy!r} does not work in "
+            "a sweep, where each trial runs on one device; use 'jit'"
+        )
+
+
+def _set(config: ConfigDict, path: str, value: Any, where: str) -> None:
+    *sections, name = path.split(".")
+    section = config
+    for part in sections:
+        section = section[part]
+    try:
+        section[name] = value
+    except TypeError as error:
+        raise UserError(f"{where}: {path}={value!r} has the wrong type: {error}") from error
+
+
+def _check_field(base: ConfigDict, path: str, where: str) -> None:
+    try:
+        value = ranges.field(base, path)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{where}: unknown field {path!r}") from error
+    if isinstance(value, ConfigDict):
+        raise UserError(f"{where}: {path!r} is a section, not a field")
+
+
+def _refuse_duplicates(what: str, values: Sequence[Any]) -> None:
+    twice = [value for value in values if list(values).count(value) > 1]
+    if twice:
+        raise UserError(f"the sweep's {what} have {twice[0]!r} twice")

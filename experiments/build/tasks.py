@@ -1,0 +1,135 @@
+"""Turns a config into a task: its data set, model, loss, and augmentation."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from experiments.build import names
+from experiments.build.models import make_model, model_label
+from experiments.data import augment, datasets, preprocess
+from experiments.errors import UserError
+from experiments.tasks import classification
+from experiments.tasks.losses import LOSSES
+from experiments.tasks.task import Task
+
+# jax's name of each `model.matmul_precision`; None leaves jax's own setting.
+MATMUL_PRECISIONS = {"default": None, "high": "high", "highest": "highest"}
+MAX_BYTES = 2**34  # size limit of a data set, which stays in memory
+
+
+def make_task(config: ConfigDict, *, axis_name: str | None) -> Task:
+    """Builds the task that a config describes, without loading its data.
+
+    Args:
+      config: a config that `fields.check` accepted.
+      axis_name: the mapped axis along which devices share a batch, if there is one.
+
+    Returns:
+      The task. Its matrix products have the precision of `model.matmul_precision`.
+
+    Raises:
+      UserError: a name is unknown, or the config does not fit the data set.
+    """
+    make = names.resolve("task.name", config.task.name, TASKS)
+    task = make(config, axis_name)
+    precision = names.choose(
+        "model.matmul_precision", config.model.matmul_precision, MATMUL_PRECISIONS
+    )
+    return task._replace(
+        train_step=_at_precision(task.train_step, precision),
+        eval_step=_at_precision(task.eval_step, precision),
+    )
+
+
+def _at_precision(function: Callable[..., Any], precision: str | None) -> Callable[..., Any]:
+    """Sets the precision of a function's float32 matrix products, including its gradients."""
+    if precision is None:
+        return function
+
+    @functools.wraps(function)
+    def at_precision(*args: Any, **kwargs: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return function(*args, **kwargs)
+
+    return at_precision
+
+
+def _classification(config: ConfigDict, axis_name: str | None) -> Task:
+    loss = names.resolve("loss.name", config.loss.name, LOSSES)
+    dataset = datasets.describe(
+        config.data.name, data_dir=config.data.data_dir, image_size=config.data.image_size
+    )
+    steps = {
+        name: names.resolve("data.preprocess", name, preprocess.STEPS)
+        for name in config.data.preprocess
+    }
+    preprocess.check(config.data.preprocess)
+    preprocess.check_size(config.data.preprocess, dataset.image_shape)
+    num_validation = config.data.validation_examples
+    if num_validation:
+        if num_validation >= dataset.num_train:
+            raise UserError(
+                f"data.validation_examples={num_validation} leaves no training examples: "
+                f"{dataset.name} has {dataset.num_train} training images"
+            )
+        dataset = datasets.hold_out(dataset, num_validation)
+    _check_images(config, dataset)
+    model = make_model(
+        config.model,
+        image_shape=dataset.image_shape,
+        num_classes=dataset.num_classes,
+        axis_name=axis_name if config.parallel.sync_batch_norm else None,
+    )
+    zca_epsilon = config.data.zca_epsilon
+
+    @functools.cache
+    def load() -> tuple[datasets.Dataset, classification.Normalize]:
+        """Loads and preprocesses the data set at the first call."""
+        return preprocess.prepare(
+            datasets.load(dataset),
+            steps,
+            zca_epsilon=zca_epsilon,
+            cache_key=datasets.key(dataset),
+        )
+
+    return classification.make_task(
+        data=dataset.name,
+        model_name=model_label(config.model),
+        num_train=dataset.num_train,
+        load=load,
+        model=model,
+        image_shape=dataset.image_shape,
+        loss=functools.partial(loss, label_smoothing=config.loss.label_smoothing),
+        eval_loss=loss,
+        augment=functools.partial(
+            augment.crop_and_flip,
+            padding=config.data.crop_padding if config.data.augment else 0,
+            flip=config.data.augment and dataset.flip,
+            axis_name=axis_name,
+        ),
+        accumulate_steps=config.parallel.accumulate_steps,
+        axis_name=axis_name,
+    )
+
+
+def _check_images(config: ConfigDict, dataset: datasets.DatasetInfo) -> None:
+    height, width, channels = dataset.image_shape
+    num_bytes = (dataset.num_train + dataset.num_test) * height * width * channels
+    if num_bytes > MAX_BYTES:
+        raise UserError(
+            f"{dataset.name} takes {num_bytes / 1e9:.0f} GB as images of {height}x{width} pixels, "
+            f"and a data set must fit into {MAX_BYTES / 1e9:.0f} GB of memory; set a smaller "
+            "data.image_size"
+        )
+    if config.data.augment and config.data.crop_padding >= min(height, width):
+        raise UserError(
+            f"data.crop_padding={config.data.crop_padding} must be less than the side of the "
+            f"images, which are {height}x{width}"
+        )
+
+
+# From the config and the mapped axis (None under jit) to the task.
+TASKS: dict[str, Callable[[ConfigDict, str | None], Task]] = {"classification": _classification}

@@ -1,0 +1,127 @@
+"""Assembles the programs of a run: initialization, order, training, and evaluation.
+
+Training, sweeps, ahead-of-time compilation, and the benchmarks all get their programs here.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from experiments.program.alarm import NO_LIMIT, LossLimit
+from experiments.program.parallel import Strategy
+from experiments.program.state import TrainState
+from experiments.program.steps import (
+    Batches,
+    Examples,
+    Metrics,
+    Share,
+    TrainSteps,
+    make_evaluate,
+    make_order,
+    make_train_steps,
+    whole_batch,
+)
+from experiments.tasks.task import Task
+
+
+class Programs(NamedTuple):
+    """The four functions of a run, pure or compiled.
+
+    Attributes:
+      init: PRNG key data -> state at step 0. It takes key data because that can be sent to the
+        devices of all processes.
+      order: state -> order of its epoch, int32 [num_train].
+      train: (state, split, order, number of steps) -> (state, metrics, alarm). The compiled form
+        donates the state.
+      evaluate: (state, split) -> metrics of the split.
+    """
+
+    init: Callable[[ArrayLike], TrainState]
+    order: Callable[[TrainState], jax.Array]
+    train: TrainSteps
+    evaluate: Callable[[TrainState, Examples], Metrics]
+
+
+def pure(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    batches: Batches,
+    *,
+    loss_limit: LossLimit = NO_LIMIT,
+    share: Share = whole_batch,
+) -> Programs:
+    """Makes the functions of a run, ready to be compiled or mapped over many trials.
+
+    Args:
+      task: what is learned.
+      optimizer: the optax chain, which follows the schedule.
+      batches: the division of the data set into batches.
+      loss_limit: the highest training loss that does not trigger the alarm.
+      share: from the indices of a batch to those that this program processes.
+
+    Returns:
+      The pure functions.
+    """
+
+    def init(key_data: ArrayLike) -> TrainState:
+        return task.init(jax.random.wrap_key_data(jnp.asarray(key_data)), optimizer)
+
+    def train_step(state: TrainState, batch: Examples) -> tuple[TrainState, Any]:
+        return task.train_step(state, batch, optimizer)
+
+    return Programs(
+        init=init,
+        order=make_order(batches),
+        train=make_train_steps(
+            train_step, task.no_metrics, batches, loss_limit=loss_limit, share=share
+        ),
+        evaluate=make_evaluate(
+            task.eval_step, task.no_metrics, batch_size=batches.eval_batch_size, share=share
+        ),
+    )
+
+
+def compiled(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    batches: Batches,
+    strategy: Strategy,
+    *,
+    loss_limit: LossLimit = NO_LIMIT,
+) -> Programs:
+    """Makes the programs of a run on the devices of a strategy; each compiles at its first call.
+
+    Args:
+      task: what is learned.
+      optimizer: the optax chain, which follows the schedule.
+      batches: the division of the data set into batches.
+      strategy: how the devices share a step.
+      loss_limit: the highest training loss that does not trigger the alarm.
+
+    Returns:
+      The compiled functions.
+    """
+    # Evaluation masks the examples that fill its last batch, so its batch size may be rounded up.
+    num_devices = strategy.mesh.size
+    eval_batch_size = math.ceil(batches.eval_batch_size / num_devices) * num_devices
+    functions = pure(
+        task,
+        optimizer,
+        batches._replace(eval_batch_size=eval_batch_size),
+        loss_limit=loss_limit,
+        share=strategy.share,
+    )
+    # Initialization runs once. Level 1 halves its compile time and computes the same bits.
+    on_cpu = strategy.mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 1} if on_cpu else None
+    return Programs(
+        init=jax.jit(functions.init, out_shardings=strategy.replicated, compiler_options=options),
+        order=strategy.compile(functions.order, donate=False),
+        train=strategy.compile(functions.train, donate=True),
+        evaluate=strategy.compile(functions.evaluate, donate=False),
+    )

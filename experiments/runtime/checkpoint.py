@@ -1,0 +1,292 @@
+"""Checkpoints of a run: its state and its record, saved while training continues.
+
+Orbax restores an array with a flipped byte without an error. So each checkpoint stores a hash of
+every array, and a seal: a file with the hash of every file that holds state or record. The seal is
+written before Orbax commits the checkpoint, so a checkpoint that a kill or a full disk
+interrupts is never restored.
+"""
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from experiments.errors import UserError
+from experiments.program.state import TrainState
+from experiments.runtime import processes
+from experiments.runtime.workdir import on_bucket, write_atomically
+
+Record = dict[str, Any]
+SEAL = "sha256.json"
+METADATA = "_CHECKPOINT_METADATA"  # Orbax writes times into this file after the seal is written
+
+
+class Checkpointer:
+    """Saves and restores the checkpoints in `workdir/checkpoints`; a context manager.
+
+    Leaving the context waits for the save in progress.
+
+    Args:
+      workdir: directory of the run.
+      max_to_keep: number of checkpoints to keep; older ones are deleted.
+    """
+
+    def __init__(self, workdir: epath.Path, *, max_to_keep: int) -> None:
+        self.directory = workdir / "checkpoints"
+        if not on_bucket(workdir):
+            self.directory = self.directory.absolute()
+        self._saving = 0
+        asynchronous = ocp.AsyncOptions(
+            post_finalization_callback=self._seal,
+            # If a directory cannot be created, threads would wait for it until they time out.
+            create_directories_asynchronously=False,
+        )
+        atomicity = ocp.path.atomicity
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=max_to_keep,
+            cleanup_tmp_directories=True,
+            temporary_path_class=atomicity.CommitFileTemporaryPath
+            if on_bucket(workdir)
+            else atomicity.AtomicRenameTemporaryPath,
+            async_options=asynchronous,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            try:
+                self.finish_saving()
+            except UserError:
+                self._close_quietly()
+                raise
+            self._manager.close()
+        else:
+            self._close_quietly()
+
+    def _close_quietly(self) -> None:
+        """Closes the manager after an error, which is the one to report."""
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    def latest_step(self) -> int | None:
+        """Returns the step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: TrainState, record: Record) -> None:
+        """Saves a state; returns as soon as the state has been copied from the device.
+
+        Args:
+          step: number of updates made.
+          state: the state of a run or of many trials; it may be donated afterwards.
+          record: everything else to restore, such as the history of epochs, as JSON values.
+
+        Raises:
+          UserError: this save, or the one before it, failed.
+        """
+        extra = {"record": record, "sha256": _leaf_sha256s(state)}
+        with self._one_sentence():
+            # Orbax waits for the previous save, whose callback still needs the previous step.
+            self._manager.wait_until_finished()
+            self._saving = step
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)
+                ),
+            )
+
+    def finish_saving(self) -> None:
+        """Waits for the save in progress.
+
+        Raises:
+          UserError: the save failed.
+        """
+        with self._one_sentence():
+            self._manager.wait_until_finished()
+
+    def restore_latest(self, shapes: TrainState) -> tuple[TrainState, Record] | None:
+        """Restores the newest undamaged checkpoint.
+
+        Newer, damaged checkpoints are moved to `damaged_checkpoints`, each with a warning.
+
+        Args:
+          shapes: a state of `jax.ShapeDtypeStruct`, such as `jax.eval_shape` returns.
+
+        Returns:
+          The state and the record, or None if there is no checkpoint.
+
+        Raises:
+          UserError: there are checkpoints, but all of them are damaged.
+        """
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                _check_files(self.directory / str(step))
+                restored = self._restore(step, shapes)
+            except _Damaged as error:
+                damaged[step] = str(error)
+                continue
+            processes.wait_for_all("every process has checked the checkpoints")
+            if processes.is_first():
+                for damaged_step, reason in damaged.items():
+                    _set_aside(self.directory / str(damaged_step), reason)
+            processes.wait_for_all("damaged checkpoints have been moved")
+            self._manager.reload()
+            return restored
+        if damaged:
+            each = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
+            raise UserError(
+                f"all checkpoints in {self.directory} are damaged ({each}); to start from scratch, "
+                f"move that directory away"
+            )
+        return None
+
+    def _restore(self, step: int, shapes: TrainState) -> tuple[TrainState, Record]:
+        try:
+            # The record first, so that Orbax never starts to restore a state of other shapes.
+            args = ocp.args.Composite(extra=ocp.args.JsonRestore())
+            extra = self._manager.restore(step, args=args).extra
+            if extra["sha256"].keys() != _leaves(shapes).keys():
+                raise _Damaged("its arrays have other names, types, or shapes than this config's")
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+            state = self._manager.restore(step, args=args).state
+        except _Damaged:
+            raise
+        except Exception as error:  # a damaged file makes Orbax raise almost any type
+            raise _Damaged(f"it cannot be read: {type(error).__name__}") from error
+        for name, sha256 in _leaf_sha256s(state).items():
+            if extra["sha256"][name] != sha256:
+                raise _Damaged(f"state{name} differs from what was saved")
+        return state, extra["record"]
+
+    def _seal(self) -> None:
+        """Seals the checkpoint that is being saved; Orbax calls this just before the commit."""
+        if not processes.is_first():
+            return
+        # Until the commit, the directory has a suffix after its step, except on object storage.
+        (directory,) = (
+            path
+            for path in self.directory.iterdir()
+            if path.name.partition(".")[0] == str(self._saving)
+        )
+        seal = {
+            str(file.relative_to(directory)): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(_files(directory))
+            if file.name != METADATA
+        }
+        write_atomically(directory / SEAL, _seal_text(seal))
+
+    @contextlib.contextmanager
+    def _one_sentence(self) -> Iterator[None]:
+        """Turns any error of a save into a UserError."""
+        try:
+            yield
+        except Exception as error:  # a full disk raises almost any type, with the reason inside
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"a checkpoint could not be saved in {self.directory} ({reason}); the last "
+                f"checkpoint there is undamaged, and the same command resumes from it"
+            ) from error
+
+
+class _Damaged(Exception):
+    """Names the file or the array that is damaged, and how."""
+
+
+def _check_files(checkpoint: epath.Path) -> None:
+    try:
+        text = (checkpoint / SEAL).read_text()
+        seal = json.loads(text)
+        if text != _seal_text(seal):
+            raise _Damaged(f"{SEAL} differs from what was saved")
+        for name, sha256 in seal.items():
+            if hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() != sha256:
+                raise _Damaged(f"{name} does not match {SEAL}")
+    except FileNotFoundError as error:
+        missing = str(epath.Path(error.filename).relative_to(checkpoint))
+        listed = "" if missing == SEAL else f", but {SEAL} lists it"
+        raise _Damaged(f"{missing} is missing{listed}") from error
+    except (ValueError, AttributeError) as error:
+        raise _Damaged(f"{SEAL} differs from what was saved") from error
+
+
+def _set_aside(checkpoint: epath.Path, reason: str) -> None:
+    directory = checkpoint.parent.parent / "damaged_checkpoints"
+    directory.mkdir(exist_ok=True)
+    names = {path.name for path in directory.iterdir()}
+    again = sum(name.split("-")[0] == checkpoint.name for name in names)
+    target = directory / (f"{checkpoint.name}-{again}" if again else checkpoint.name)
+    checkpoint.rename(target)
+    print(
+        f"warning: checkpoint {checkpoint} is damaged ({reason}) and was moved to {target}",
+        file=sys.stderr,
+    )
+
+
+def _files(directory: epath.Path) -> Iterator[epath.Path]:
+    for path in directory.iterdir():
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _seal_text(seal: dict[str, str]) -> str:
+    return json.dumps(seal, indent=1) + "\n"
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    """Returns the arrays of a tree, or their shapes, by path, type, and shape."""
+    return {
+        f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}": leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _leaf_sha256s(tree: Any) -> dict[str, str]:
+    """Returns a hash of every array in a tree; a PRNG key is hashed by its data."""
+    return {
+        name: tree_sha256(
+            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        )
+        for name, leaf in _leaves(tree).items()
+    }
+
+
+def tree_sha256(tree: Any) -> str:
+    """Returns one hash of the paths, dtypes, shapes, and bytes of all arrays in a tree.
+
+    Args:
+      tree: pytree of arrays.
+
+    Returns:
+      64 hexadecimal digits.
+
+    >>> tree_sha256({"a": np.zeros(2)}) == tree_sha256({"a": np.zeros(2)})
+    True
+    >>> tree_sha256({"a": np.zeros(2)}) == tree_sha256({"a": np.zeros(2, np.float32)})
+    False
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""Spikes of the loss: how a run detects one, and how a rollback changes the schedule."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.build.experiment import Experiment, with_schedule
+from experiments.errors import UserError
+from experiments.program.alarm import SILENT, Alarm, LossLimit
+
+Rollback = dict[str, Any]
+
+
+class Spike(Exception):
+    """A loss that is too high or not finite, or a parameter that is not finite.
+
+    Args:
+      sentence: what was found.
+      step: number of the step.
+      loss: mean loss of that step's batch.
+      learning_rate: learning rate of that step.
+    """
+
+    def __init__(self, sentence: str, *, step: int, loss: float, learning_rate: float) -> None:
+        super().__init__(sentence)
+        self.step = step
+        self.loss = loss
+        self.learning_rate = learning_rate
+
+
+def check(
+    alarm: Alarm, *, stop: int, loss: float, learning_rates: np.ndarray, limit: LossLimit
+) -> None:
+    """Raises if the compiled steps of a dispatch triggered the alarm.
+
+    Args:
+      alarm: the alarm after the dispatch, on the host.
+      stop: number of the dispatch's last step.
+      loss: mean loss of its steps.
+      learning_rates: float32 [num_steps], the learning rate of each step of the run.
+      limit: the limit that the steps were checked against.
+
+    Raises:
+      Spike: the alarm was triggered.
+
+    >>> quiet = Alarm(np.int32(SILENT), np.float32(0), np.bool(True))
+    >>> check(quiet, stop=2, loss=2.3, learning_rates=np.ones(2), limit=LossLimit())
+    """
+    step = min(int(alarm.step), stop)
+    learning_rate = float(learning_rates[step - 1])
+    where = f"at step {step}, where the learning rate is {learning_rate:.6g}"
+    if alarm.step == SILENT:
+        if not alarm.finite:
+            raise Spike(
+                f"training diverged: a parameter is no longer finite {where}",
+                step=step,
+                loss=loss,
+                learning_rate=learning_rate,
+            )
+        return
+    step_loss = float(alarm.loss)
+    if math.isfinite(step_loss):
+        sentence = (
+            f"the loss of a batch is {step_loss:.6g} {where}, above "
+            f"guard.loss_threshold={limit.threshold:g}"
+        )
+    else:
+        sentence = f"training diverged: the loss is {step_loss} {where}"
+    raise Spike(sentence, step=step, loss=step_loss, learning_rate=learning_rate)
+
+
+def roll_back(
+    spike: Spike, experiment: Experiment, rollbacks: Sequence[Rollback], *, newest: int | None
+) -> Rollback:
+    """Decides what to change after a spike, before the run resumes from the newest checkpoint.
+
+    Args:
+      spike: what was found.
+      experiment: the experiment with the schedule of the previous rollbacks.
+      rollbacks: the previous rollbacks.
+      newest: step of the newest checkpoint, or None.
+
+    Returns:
+      A record of the spike, the step that the run returns to, and the fields that change.
+
+    Raises:
+      UserError: the config allows no more rollbacks.
+    """
+    place = "from scratch" if newest is None else f"from checkpoint {newest}"
+    guard = experiment.guard
+    if len(rollbacks) >= guard.max_rollbacks:
+        after = f" after {len(rollbacks)} rollbacks" if rollbacks else ""
+        raise UserError(
+            f"{spike}{after}; the same command would resume {place} and end the same way: lower "
+            f"schedule.peak_value or schedule.restart_value, lengthen schedule.warmup_epochs, or "
+            f"raise guard.max_rollbacks (now {guard.max_rollbacks}), and pass another --workdir"
+        )
+    schedule = experiment.config["schedule"]
+    first_restart_epoch = schedule["warmup_epochs"] + schedule["init_decay_epochs"]
+    restarted = spike.step > round(first_restart_epoch * experiment.steps_per_epoch)
+    use_restart_value = restarted and schedule["restart_value"] is not None
+    peak = "restart_value" if use_restart_value else "peak_value"
+    changed = {peak: schedule[peak] * guard.peak_factor}
+    if guard.extra_warmup_epochs:
+        changed["warmup_epochs"] = schedule["warmup_epochs"] + guard.extra_warmup_epochs
+    changes = ", ".join(f"schedule.{name}={value:g}" for name, value in changed.items())
+    print(f"warning: {spike}; resuming {place} with {changes}", file=sys.stderr)
+    return {
+        "step": spike.step,
+        "loss": spike.loss if math.isfinite(spike.loss) else None,  # JSON has no infinity or NaN
+        "learning_rate": spike.learning_rate,
+        "from_step": newest or 0,
+        "changed": {f"schedule.{name}": value for name, value in changed.items()},
+    }
+
+
+def adjusted(experiment: Experiment, rollbacks: Sequence[Mapping[str, Any]]) -> Experiment:
+    """Rebuilds the schedule and the optimizer of an experiment after its rollbacks.
+
+    Args:
+      experiment: the experiment as the config describes it.
+      rollbacks: records of `roll_back`, oldest first.
+
+    Returns:
+      The experiment with the schedule that the rollbacks left.
+
+    Raises:
+      UserError: the new values cannot be used.
+    """
+    if not rollbacks:
+        return experiment
+    changes = {
+        path.removeprefix("schedule."): value
+        for rollback in rollbacks
+        for path, value in rollback["changed"].items()
+    }
+    try:
+        return with_schedule(experiment, changes)
+    except UserError as error:
+        raise UserError(f"the schedule after {len(rollbacks)} rollbacks: {error}") from error

@@ -1,0 +1,327 @@
+"""The loop of one run, from its newest checkpoint to its end, through signals and rollbacks."""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+import loganneal_jax
+from experiments.build.experiment import Experiment
+from experiments.errors import Stopped, UserError
+from experiments.program import assemble, parallel
+from experiments.program.alarm import Alarm
+from experiments.program.steps import Metrics, pieces
+from experiments.runtime import checkpoint, guard, processes, progress, signals, workdir
+from experiments.runtime.checkpoint import Checkpointer
+from experiments.runtime.environment import environment
+from experiments.runtime.profiler import Profiler, Window
+from experiments.runtime.progress import Progress
+from experiments.runtime.signals import StopRequest
+from experiments.runtime.telemetry import Telemetry
+
+
+class Setup(NamedTuple):
+    """What the loop works with; a rollback makes a new one.
+
+    Attributes:
+      experiment: the experiment, with the schedule that rollbacks left.
+      programs: its compiled programs.
+      learning_rates: float32 [num_steps], the learning rate of each step, on the host.
+      train: the training split, on the devices.
+      test: the split to evaluate, on the devices.
+    """
+
+    experiment: Experiment
+    programs: assemble.Programs
+    learning_rates: np.ndarray
+    train: Mapping[str, jax.Array]
+    test: Mapping[str, jax.Array]
+
+
+class Watchers(NamedTuple):
+    """What observes the loop.
+
+    Attributes:
+      stop_request: the signal that asks the run to stop.
+      profiler: traces chosen steps.
+      telemetry: reports progress, in the process that writes the run's files.
+    """
+
+    stop_request: StopRequest
+    profiler: Profiler
+    telemetry: Telemetry | None
+
+
+def run(
+    experiment: Experiment, directory: epath.Path, window: Window | None = None
+) -> tuple[dict[str, Any], bool]:
+    """Runs an experiment to its end, unless its directory holds the finished run.
+
+    Args:
+      experiment: the experiment.
+      directory: directory of the run, which all processes share.
+      window: steps to trace.
+
+    Returns:
+      The summary of the run, and whether it was finished before.
+
+    Raises:
+      UserError: the devices cannot share the batch, the directory belongs to another run, or the
+        run diverged.
+      Stopped: a signal asked the run to stop, and its state is saved.
+    """
+    processes.check_same(experiment.config)
+    parallel.check_batch_size(
+        experiment.batches.batch_size,
+        accumulate_steps=experiment.accumulate_steps,
+        num_devices=jax.device_count(),
+    )
+    if window and window.first >= experiment.num_steps:
+        raise UserError(
+            f"--profile_steps={window.first}:{window.end} begins after the last step of the run, "
+            f"{experiment.num_steps - 1}"
+        )
+    with contextlib.ExitStack() as stack:
+        processes.together(lambda: _claim(experiment, directory, stack))
+        summary = processes.together(lambda: _read_summary(directory))
+        if summary is not None:
+            return summary, True
+        return train(experiment, directory, window), False
+
+
+def _claim(experiment: Experiment, directory: epath.Path, stack: contextlib.ExitStack) -> None:
+    """Reserves the directory for this run, in the process that writes its files."""
+    if processes.is_first():
+        stack.enter_context(workdir.locked(directory))
+        workdir.claim(directory, experiment.config)
+
+
+def _read_summary(directory: epath.Path) -> dict[str, Any] | None:
+    """Returns the summary of the finished run, or None, the same in every process."""
+    if not (directory / "config.json").exists():
+        raise UserError(
+            f"workdir {directory} is not the directory that process 0 sees under that name; pass a "
+            "--workdir that all processes share, such as gs://BUCKET/NAME"
+        )
+    return workdir.read_summary(directory)
+
+
+def train(
+    experiment: Experiment, directory: epath.Path, window: Window | None = None
+) -> dict[str, Any]:
+    """Trains to the end, from the newest checkpoint if there is one.
+
+    After a spike, training returns to the newest checkpoint and continues with an adjusted
+    schedule, as often as the config allows.
+
+    Args:
+      experiment: the experiment.
+      directory: directory of the run, locked.
+      window: steps to trace.
+
+    Returns:
+      The summary, as written to `summary.json`.
+
+    Raises:
+      UserError: the run diverged, or its files cannot be read or written.
+      Stopped: a signal asked the run to stop, and its state is saved.
+    """
+    strategy = parallel.make_strategy(experiment.strategy, jax.devices())
+    rollbacks: list[guard.Rollback] = []
+    with (
+        signals.caught() as received,
+        Profiler(window, directory) as profiler,
+        Checkpointer(directory, max_to_keep=experiment.checkpoints.max_to_keep) as checkpointer,
+    ):
+        stop_request = StopRequest(received, strategy.mesh)
+        data = processes.together(experiment.task.load)
+        train_split = parallel.to_devices(data.train, strategy.replicated)
+        test_split = parallel.to_devices(data.test, strategy.replicated)
+        initial = _programs(experiment, strategy)
+        finished = None
+        while finished is None:
+            newest = progress.restore(checkpointer, experiment, initial, strategy)
+            # The checkpoint may be older than the last rollbacks of this process.
+            newest = newest._replace(rollbacks=max(newest.rollbacks, rollbacks, key=len))
+            adjusted = guard.adjusted(experiment, newest.rollbacks)
+            setup = Setup(
+                experiment=adjusted,
+                programs=_programs(adjusted, strategy) if newest.rollbacks else initial,
+                learning_rates=np.asarray(
+                    loganneal_jax.tabulate(adjusted.schedule, adjusted.num_steps)
+                ),
+                train=train_split,
+                test=test_split,
+            )
+            try:
+                finished = _train_epochs(
+                    setup, newest, directory, checkpointer, stop_request, profiler
+                )
+            except Stopped:
+                checkpointer.finish_saving()
+                raise
+            except guard.Spike as spike:
+                checkpointer.finish_saving()
+                rollback = guard.roll_back(
+                    spike, adjusted, newest.rollbacks, newest=checkpointer.latest_step()
+                )
+                rollbacks = [*newest.rollbacks, rollback]
+    summary = _summary(experiment, finished)
+    if processes.is_first():
+        workdir.write_summary(directory, summary)
+    return summary
+
+
+def _programs(experiment: Experiment, strategy: parallel.Strategy) -> assemble.Programs:
+    return assemble.compiled(
+        experiment.task,
+        experiment.optimizer,
+        experiment.batches,
+        strategy,
+        loss_limit=experiment.guard.loss_limit,
+    )
+
+
+def _train_epochs(
+    setup: Setup,
+    newest: Progress,
+    directory: epath.Path,
+    checkpointer: Checkpointer,
+    stop_request: StopRequest,
+    profiler: Profiler,
+) -> Progress:
+    """Trains epoch by epoch, and saves the progress when a signal asks the run to stop."""
+    experiment = setup.experiment
+    steps_per_epoch, num_steps = experiment.steps_per_epoch, experiment.num_steps
+    current = newest
+    step = saved_step = int(current.state.step)
+    with contextlib.ExitStack() as stack:
+        telemetry = None
+        if processes.is_first():
+            telemetry = stack.enter_context(
+                Telemetry(directory, num_steps=num_steps, step=step, history=current.history)
+            )
+        watchers = Watchers(stop_request, profiler, telemetry)
+        while step < num_steps:
+            epoch = step // steps_per_epoch + 1
+            end_of_epoch = min(epoch * steps_per_epoch, num_steps)
+            step, current = _train_epoch(setup, current, step, end_of_epoch, watchers)
+            signal = stop_request.signal()
+            if signal and step < end_of_epoch:
+                if step > saved_step:
+                    progress.save(checkpointer, current, step=step)
+                raise Stopped(signal, _where(step))
+            current = _evaluate_epoch(setup, current, step)
+            if telemetry:
+                telemetry.epoch(current.history[-1])
+            if step == num_steps or epoch % experiment.checkpoints.every_epochs == 0:
+                progress.save(checkpointer, current, step=step)
+                saved_step = step
+    return current
+
+
+def _where(step: int) -> str:
+    if step == 0:
+        return "before the first step; the same command starts from scratch"
+    return f"at step {step}, which is saved; the same command resumes from there"
+
+
+def _train_epoch(
+    setup: Setup, current: Progress, start: int, stop: int, watchers: Watchers
+) -> tuple[int, Progress]:
+    """Runs the rest of an epoch, and reads each dispatch's metrics while the next one runs."""
+    started = time.monotonic()
+    stop_request, profiler, telemetry = watchers
+    state, metrics = current.state, current.metrics
+    step = start
+    order = setup.programs.order(state)
+    unread: list[tuple[int, Metrics, Alarm, jax.typing.ArrayLike]] = []
+
+    def read_oldest() -> Metrics:
+        end, *on_device = unread.pop(0)
+        read, alarm, answer = jax.device_get(on_device)
+        stop_request.read(answer)
+        scalars = _scalars("interval", read)
+        guard.check(
+            alarm,
+            stop=end,
+            loss=scalars["interval_loss"],
+            learning_rates=setup.learning_rates,
+            limit=setup.experiment.guard.loss_limit,
+        )
+        learning_rate = float(setup.learning_rates[end - 1])
+        if telemetry:
+            telemetry.interval(end, {**scalars, "interval_learning_rate": learning_rate})
+        return read
+
+    dispatches = pieces(start, stop, setup.experiment.log_every_steps, profiler.boundaries())
+    for first, end in dispatches:
+        if stop_request.signal():
+            break
+        profiler.reach(first, state)
+        state, interval, alarm = setup.programs.train(state, setup.train, order, end - first)
+        step = end
+        unread.append((step, interval, alarm, stop_request.exchange()))
+        if len(unread) > 1:
+            metrics = metrics.merge(read_oldest())
+    if unread:
+        metrics = metrics.merge(read_oldest())
+    profiler.reach(step, state)
+    seconds = current.seconds + time.monotonic() - started
+    return step, current._replace(state=state, metrics=metrics, seconds=seconds)
+
+
+def _evaluate_epoch(setup: Setup, current: Progress, step: int) -> Progress:
+    """Evaluates the state, and adds the record of the epoch to the history."""
+    started = time.monotonic()
+    test_metrics = jax.device_get(setup.programs.evaluate(current.state, setup.test))
+    record = {
+        "step": step,
+        "epoch": step / setup.experiment.steps_per_epoch,
+        "learning_rate": float(setup.learning_rates[step - 1]),
+        **_scalars("train", current.metrics),
+        **_scalars("test", test_metrics),
+        "seconds": round(current.seconds + time.monotonic() - started, 3),
+    }
+    return current._replace(
+        history=[*current.history, record],
+        metrics=jax.device_get(setup.experiment.task.no_metrics()),
+        seconds=0.0,
+    )
+
+
+def _scalars(split: str, metrics: Metrics) -> dict[str, float]:
+    return {f"{split}_{name}": float(value) for name, value in metrics.compute().items()}
+
+
+def _summary(experiment: Experiment, finished: Progress) -> dict[str, Any]:
+    """Returns the summary of a finished run; its speed is that of the median epoch."""
+    history = finished.history
+    steps = [record["step"] for record in history]
+    examples_per_second = statistics.median(
+        (stop - start) * experiment.batches.batch_size / record["seconds"]
+        for start, stop, record in zip([0, *steps], steps, history, strict=False)
+    )
+    results: dict[str, float] = {}
+    for name, metric in experiment.task.metrics.items():
+        values = [record[f"test_{name}"] for record in history]
+        results[f"test_{name}"] = values[-1]
+        results[f"best_test_{name}"] = metric.best(values)
+    return {
+        **results,
+        "epochs": history[-1]["epoch"],
+        "steps": steps[-1],
+        "seconds": round(sum(record["seconds"] for record in history), 3),
+        "examples_per_second": round(examples_per_second, 1),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(finished.state.params)),
+        "params_sha256": checkpoint.tree_sha256(finished.state.params),
+        "rollbacks": finished.rollbacks,
+        "task": experiment.config["task"]["name"],
+        **experiment.task.description(),
+        **environment(),
+    }

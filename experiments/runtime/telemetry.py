@@ -1,0 +1,132 @@
+"""Reports of a run's progress: metrics.jsonl, TensorBoard, the log, and a progress bar.
+
+clu's writers import TensorFlow, which takes seconds, so a thread imports them while the run
+compiles.
+"""
+
+import contextlib
+import functools
+import importlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+from etils import epath
+from tqdm import tqdm
+
+from experiments.errors import UserError
+from experiments.runtime.workdir import write_atomically
+
+
+def _writers() -> ModuleType:
+    """Imports clu's writers; a second thread that needs them waits for the first."""
+    # Nothing here computes with TensorFlow, and without oneDNN it prints no notices at start-up.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    return importlib.import_module("clu.metric_writers")
+
+
+class Telemetry:
+    """Writes the progress of one run; a context manager.
+
+    A resumed run rewrites `metrics.jsonl` from its history, so that the file has neither gaps nor
+    duplicate lines. The file contains no times, so two runs of one config write the same bytes.
+
+    Args:
+      workdir: directory of the run.
+      num_steps: steps of the run.
+      step: step at which the run starts or resumes.
+      history: records of the finished epochs.
+    """
+
+    def __init__(
+        self, workdir: epath.Path, *, num_steps: int, step: int, history: list[dict[str, float]]
+    ) -> None:
+        threading.Thread(target=_writers, daemon=True).start()
+        self._workdir = workdir
+        self._metrics_file = workdir / "metrics.jsonl"
+        self._lines = [_line(record) for record in history]
+        write_atomically(self._metrics_file, "".join(self._lines))
+        self._events: set[epath.Path] = set()
+        self._bar = tqdm(
+            total=num_steps, initial=step, unit="step", disable=not sys.stderr.isatty()
+        )
+
+    @functools.cached_property
+    def _tensorboard(self) -> Any:
+        return _writers().SummaryWriter(os.fspath(self._workdir))
+
+    @functools.cached_property
+    def _log(self) -> Any:
+        return _writers().LoggingWriter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        if "_tensorboard" not in self.__dict__:
+            return  # nothing was written
+        if error is None:
+            with self._writing_events():
+                self._tensorboard.close()
+            return
+        # The error that ended the run is the one to report, not a later error of the writer.
+        with contextlib.suppress(Exception):
+            self._tensorboard.close()
+
+    def interval(self, step: int, scalars: dict[str, float]) -> None:
+        """Reports the steps since the last report to the progress bar and TensorBoard."""
+        self._bar.set_postfix(loss=f"{scalars['interval_loss']:.4f}", refresh=False)
+        self._bar.update(step - self._bar.n)
+        with self._writing_events():
+            self._tensorboard.write_scalars(step, scalars)
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """Reports one epoch to `metrics.jsonl`, TensorBoard, and the log."""
+        # Object storage cannot append to a file, so write the complete file.
+        self._lines.append(_line(record))
+        write_atomically(self._metrics_file, "".join(self._lines))
+        step = int(record["step"])
+        scalars = {name: value for name, value in record.items() if name != "step"}
+        with self._writing_events():
+            self._tensorboard.write_scalars(step, scalars)
+            self._tensorboard.flush()
+        self._check_events()
+        with self._bar.external_write_mode(file=sys.stderr):
+            self._log.write_scalars(step, scalars)
+
+    def _check_events(self) -> None:
+        """Raises if the TensorBoard file was removed, because writing to it would not fail."""
+        events = set(self._workdir.glob("events.out.tfevents.*"))
+        lost = sorted(self._events - events)
+        if lost:
+            raise UserError(
+                f"the TensorBoard file {lost[0]} was removed during the run; the same command "
+                f"resumes from the last checkpoint with a new file"
+            )
+        self._events = events
+
+    @contextlib.contextmanager
+    def _writing_events(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # TensorFlow defines its own exception for each errno
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"TensorBoard events cannot be written to {self._workdir} ({reason}); the same "
+                f"command resumes from the last checkpoint"
+            ) from error
+
+
+def _line(record: dict[str, float]) -> str:
+    kept = {name: value for name, value in record.items() if name != "seconds"}
+    return json.dumps(kept) + "\n"

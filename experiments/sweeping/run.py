@@ -1,0 +1,253 @@
+"""Runs a sweep: its tuning trials, then its final trials, program by program, block by block."""
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from experiments.build.sweeps import Sweep
+from experiments.errors import Stopped, UserError
+from experiments.program import parallel
+from experiments.program.steps import Examples, Metrics, pieces
+from experiments.results import read
+from experiments.runtime import signals, workdir
+from experiments.runtime.checkpoint import Checkpointer
+from experiments.runtime.environment import environment
+from experiments.sweeping import plan, store, trials
+from experiments.sweeping.plan import Trial
+from experiments.sweeping.store import BlockResult, Rows
+
+Received = Callable[[], int | None]
+
+
+def run(sweep: Sweep, directory: epath.Path) -> tuple[dict[str, Any], bool]:
+    """Runs a sweep to its end, unless its directory holds the finished sweep.
+
+    Args:
+      sweep: the sweep.
+      directory: directory of the sweep.
+
+    Returns:
+      The summary of the sweep, and whether it was finished before.
+
+    Raises:
+      UserError: a trial cannot be used, or the directory belongs to another sweep.
+      Stopped: a signal asked the sweep to stop.
+    """
+    tuning = plan.tuning_trials(sweep)
+    # Check the final trials before anything runs; every point of the grid has the same fields.
+    any_point = plan.grid_points(sweep)[0]
+    final = plan.final_trials(sweep, dict.fromkeys(sweep.settings, any_point))
+    for trial in tuning:
+        _check_validation(trial, final)
+    with workdir.locked(directory):
+        workdir.claim(directory, sweep.config)
+        summary = workdir.read_summary(directory)
+        if summary is not None:
+            return summary, True
+        return _run(sweep, tuning, directory), False
+
+
+def _check_validation(tuning: Trial, final: Sequence[Trial]) -> None:
+    """Refuses a task that holds out no examples, because tuning would evaluate the test split."""
+    same_setting = next(trial for trial in final if trial.setting == tuning.setting)
+    held_out, without = (
+        trial.experiment.config["data"]["validation_examples"] for trial in (tuning, same_setting)
+    )
+    num_train = tuning.experiment.task.num_train + held_out
+    if num_train != same_setting.experiment.task.num_train + without:
+        raise UserError(
+            f"tune.validation_examples={held_out} has no effect: the task must hold out "
+            "data.validation_examples from its training split, so that tuning does not use the "
+            "test split"
+        )
+
+
+def _run(sweep: Sweep, tuning: Sequence[Trial], directory: epath.Path) -> dict[str, Any]:
+    import pandas as pd  # takes half a second
+
+    with signals.caught() as received:
+        chosen: dict[str, plan.Point] = {name: {} for name in sweep.settings}
+        rows, seconds = _run_phase(sweep, tuning, directory, received)
+        if tuning:
+            chosen = _tune(sweep, tuning, pd.DataFrame(rows))
+        final = plan.final_trials(sweep, chosen)
+        final_rows, final_seconds = _run_phase(sweep, final, directory, received)
+    table = pd.DataFrame(rows + final_rows)
+    workdir.write_atomically(directory / "trials.csv", table.to_csv(index=False))
+    trial_columns = [name for name in table.columns if name in read.TRIAL or "." in name]
+    diverged = table.groupby(trial_columns, dropna=False).diverged.any()
+    task = final[0].experiment.task
+    summary = {
+        "command": f"python -m experiments.sweep {' '.join(sys.argv[1:])}",
+        "trials": len(tuning) + len(final),
+        "diverged": int(diverged.sum()),
+        "seconds": round(seconds + final_seconds, 3),
+        "chosen": chosen,
+        "task": final[0].experiment.config["task"]["name"],
+        "metrics": task.description()["metrics"],
+        "objective": task.objective,
+        **environment(),
+    }
+    workdir.write_summary(directory, summary)
+    return summary
+
+
+def _tune(sweep: Sweep, tuning: Sequence[Trial], rows: Any) -> dict[str, plan.Point]:
+    """Returns the best point of each setting, by the objective of the tuning trials."""
+    task = tuning[0].experiment.task
+    direction = task.metrics[task.objective].direction
+    per_trial = read.per_trial(rows, task.objective, direction)
+    fields = [axis.field for axis in sweep.grid]
+    scores = [
+        (trial["setting"], {field: trial[field] for field in fields}, trial["last"])
+        for trial in per_trial.to_dict("records")
+    ]
+    return plan.best_points(sweep, scores, direction)
+
+
+def _run_phase(
+    sweep: Sweep, phase: Sequence[Trial], directory: epath.Path, received: Received
+) -> BlockResult:
+    """Runs the trials of a phase, grouped by program."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in phase:
+        groups.setdefault(trials.program_of(trial.experiment), []).append(trial)
+    rows: Rows = []
+    seconds = 0.0
+    mesh = trials.make_mesh()
+    for index, group in enumerate(groups.values()):
+        place = directory / "blocks" / f"{group[0].phase}-{index}"
+        result = _run_group(sweep, group, place, mesh, received)
+        rows += result.rows
+        seconds += result.seconds
+    return BlockResult(rows, seconds)
+
+
+def _run_group(
+    sweep: Sweep, group: Sequence[Trial], directory: epath.Path, mesh: Mesh, received: Received
+) -> BlockResult:
+    """Runs the trials of one program, in blocks that fit into memory."""
+    block_size = store.read_block_size(directory)
+    if block_size is not None:
+        files = store.block_files(directory, len(group), block_size)
+        finished = [block for block in map(store.read_block, files) if block is not None]
+        if len(finished) == len(files):
+            return _joined(finished)
+    first = group[0].experiment
+    data = first.task.load()
+    train = parallel.to_devices(data.train, trials.replicated(mesh))
+    test = parallel.to_devices(data.test, trials.replicated(mesh))
+    batched = trials.batched_on(mesh.devices.flat[0].platform)
+    programs = trials.make_programs(first, mesh, batched)
+    if block_size is None:
+        block_size = sweep.block_size or _size_that_fits(programs, group, train, mesh)
+        store.write_block_size(directory, block_size)
+    results = []
+    for index, file in enumerate(store.block_files(directory, len(group), block_size)):
+        block_trials = group[index * block_size : (index + 1) * block_size]
+        results.append(
+            store.read_block(file)
+            or _run_block(sweep, block_trials, programs, train, test, file, mesh, received)
+        )
+    return _joined(results)
+
+
+def _joined(results: Sequence[BlockResult]) -> BlockResult:
+    rows = [row for result in results for row in result.rows]
+    return BlockResult(rows, sum(result.seconds for result in results))
+
+
+def _size_that_fits(
+    programs: trials.TrialPrograms, group: Sequence[Trial], train: Examples, mesh: Mesh
+) -> int:
+    fits = trials.block_size_that_fits(
+        programs, _make_block(group, mesh), train, num_devices=mesh.size
+    )
+    return min(len(group), fits)
+
+
+def _run_block(
+    sweep: Sweep,
+    block_trials: Sequence[Trial],
+    programs: trials.TrialPrograms,
+    train: Examples,
+    test: Examples,
+    file: epath.Path,
+    mesh: Mesh,
+    received: Received,
+) -> BlockResult:
+    """Runs the trials of one block to their end, from its newest checkpoint if there is one."""
+    experiment = block_trials[0].experiment
+    steps_per_epoch, num_steps = experiment.steps_per_epoch, experiment.num_steps
+    block = _make_block(block_trials, mesh)
+    learning_rates = np.asarray(block.learning_rates)
+    directory = file.with_suffix("")
+    with Checkpointer(directory, max_to_keep=1) as checkpointer:
+        restored = checkpointer.restore_latest(jax.eval_shape(programs.init, block))
+        state, record = restored or (programs.init(block), {"history": []})
+        history = record["history"]
+        first_step = int(history[-1]["step"]) if history else 0
+        bar = tqdm(
+            desc=f"{block_trials[0].phase}: {len(block_trials)} trials",
+            total=num_steps,
+            initial=first_step,
+            unit="step",
+            disable=not sys.stderr.isatty(),
+        )
+        for start, stop in pieces(first_step, num_steps, steps_per_epoch):
+            started = time.monotonic()
+            train_metrics = []
+            orders = programs.order(state)
+            for first, end in pieces(start, stop, experiment.log_every_steps):
+                signal = received()
+                if signal:
+                    raise Stopped(
+                        signal, "inside a block; the same command resumes from its last checkpoint"
+                    )
+                state, metrics = programs.train(state, block, train, orders, end - first)
+                train_metrics.append(jax.device_get(metrics))
+                bar.update(end - first)
+            test_metrics = jax.device_get(programs.evaluate(state, test))
+            history.append(
+                {
+                    "step": stop,
+                    "epoch": stop / steps_per_epoch,
+                    "learning_rate": learning_rates[:, stop - 1].tolist(),
+                    **_means("train", train_metrics, experiment.task.metrics),
+                    **_means("test", [test_metrics], experiment.task.metrics),
+                    "seconds": round(time.monotonic() - started, 3),
+                }
+            )
+            epoch = -(-stop // steps_per_epoch)
+            if epoch % sweep.checkpoint_every_epochs == 0 and stop < num_steps:
+                checkpointer.save(stop, state, {"history": history})
+        bar.close()
+    result = BlockResult(
+        store.make_rows(block_trials, history), sum(record["seconds"] for record in history)
+    )
+    store.write_block(file, result)
+    directory.rmtree()
+    return result
+
+
+def _means(split: str, parts: Sequence[Metrics], names: Iterable[str]) -> dict[str, list[float]]:
+    """Returns the metrics of each trial over the examples of all parts, computed on the host."""
+    means = {}
+    for name in names:
+        metric = functools.reduce(lambda a, b: a.merge(b), (getattr(m, name) for m in parts))
+        means[f"{split}_{name}"] = metric.compute().tolist()
+    return means
+
+
+def _make_block(block_trials: Sequence[Trial], mesh: Mesh) -> trials.Block:
+    """Returns the block of some trials, with the last one repeated until the devices share it."""
+    padding = [block_trials[-1]] * (-len(block_trials) % mesh.size)
+    return trials.make_block([trial.experiment for trial in [*block_trials, *padding]])

@@ -1,0 +1,234 @@
+"""Many trials in one program: a schedule is a row of a table, and trials are an axis of the state.
+
+Trials whose configs differ only in schedule, seed, and weight decay share a program. Their learning
+rates are data, and `from_values` turns each row back into a schedule. Each trial takes the same
+steps as a single run.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+import loganneal_jax
+from experiments.build.experiment import Experiment
+from experiments.program import assemble, parallel
+from experiments.program.state import TrainState
+from experiments.program.steps import Examples, Metrics
+
+# Turns a function of one trial and shared arguments into a function of many trials.
+Batched = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+MEMORY_SHARE = 0.8  # share of an accelerator's memory that a block may use
+HOST_MEMORY_SHARE = 0.5  # share of the host's memory, which other work needs too
+
+
+class Block(NamedTuple):
+    """What differs between the trials of one program.
+
+    Attributes:
+      key_data: uint32 [trials, ...], data of the key of each trial.
+      learning_rates: float32 [trials, num_steps].
+      weight_decays: float32 [trials].
+    """
+
+    key_data: jax.Array
+    learning_rates: jax.Array
+    weight_decays: jax.Array
+
+
+class TrialPrograms(NamedTuple):
+    """The programs of a block of trials, each compiled once per number of trials.
+
+    Attributes:
+      init: block -> state; each leaf has a leading axis of trials.
+      order: state -> orders of its epoch, int32 [trials, num_train].
+      train: (state, block, split, orders, number of steps) -> (state, metrics [trials]); it donates
+        the state.
+      evaluate: (state, split) -> metrics [trials].
+    """
+
+    init: Callable[[Block], TrainState]
+    order: Callable[[TrainState], jax.Array]
+    train: Any
+    evaluate: Callable[[TrainState, Examples], Metrics]
+
+
+def program_of(experiment: Experiment) -> str:
+    """Returns a name for the program of a trial: its config without what is data to the program."""
+    config = experiment.config
+    optimizer = {**config["optimizer"], "weight_decay": None}
+    static = {**config, "seed": None, "schedule": None, "optimizer": optimizer}
+    return json.dumps(static, sort_keys=True)
+
+
+def make_block(experiments: Sequence[Experiment]) -> Block:
+    """Returns the block of some trials.
+
+    Args:
+      experiments: experiments with the same `program_of`.
+
+    Returns:
+      Their keys, learning rates, and weight decays.
+    """
+    return Block(
+        key_data=jnp.stack([jax.random.key_data(jax.random.key(e.seed)) for e in experiments]),
+        learning_rates=jnp.stack(
+            [loganneal_jax.tabulate(e.schedule, e.num_steps) for e in experiments]
+        ),
+        weight_decays=jnp.array([e.weight_decay for e in experiments], jnp.float32),
+    )
+
+
+def make_programs(experiment: Experiment, mesh: Mesh, batched: Batched) -> TrialPrograms:
+    """Makes the programs of trials that differ only in what a `Block` holds.
+
+    Args:
+      experiment: the experiment of any of the trials.
+      mesh: the result of `make_mesh`. The number of trials must be a multiple of its devices.
+      batched: `one_after_another` or `side_by_side`; `batched_on` returns the faster one.
+
+    Returns:
+      The programs.
+    """
+
+    def functions(schedule: Any, weight_decay: Any) -> assemble.Programs:
+        optimizer = experiment.make_optimizer(schedule, weight_decay)
+        return assemble.pure(experiment.task, optimizer, experiment.batches)
+
+    def functions_of(trial: Block) -> assemble.Programs:
+        return functions(loganneal_jax.from_values(trial.learning_rates), trial.weight_decays)
+
+    def init(trial: Block) -> TrainState:
+        return functions_of(trial).init(trial.key_data)
+
+    def train(
+        trial: tuple[TrainState, Block, jax.Array], split: Examples, num_steps: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        state, block, order = trial
+        # A trial that diverges does not stop the others; its row is marked `diverged`.
+        state, metrics, _ = functions_of(block).train(state, split, order, num_steps)
+        return state, metrics
+
+    def train_all(
+        state: TrainState, block: Block, split: Examples, orders: jax.Array, num_steps: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        return over_trials(train, mesh, batched)((state, block, orders), split, num_steps)
+
+    # The order of an epoch and evaluation do not depend on the optimizer.
+    shared = functions(experiment.schedule, experiment.weight_decay)
+    options = parallel.compiler_options(mesh.devices.flat[0].platform)
+    return TrialPrograms(
+        init=jax.jit(over_trials(init, mesh, batched)),
+        order=jax.jit(over_trials(shared.order, mesh, batched)),
+        train=jax.jit(train_all, donate_argnums=0, compiler_options=options),
+        evaluate=jax.jit(over_trials(shared.evaluate, mesh, batched), compiler_options=options),
+    )
+
+
+def make_mesh() -> Mesh:
+    """Returns a mesh of all devices, which share the trials."""
+    return jax.make_mesh((jax.device_count(),), ("trials",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of what every device holds, such as the data set."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def one_after_another(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Maps a function of one trial over many trials, one at a time."""
+    return lambda trials, *shared: jax.lax.map(lambda trial: function(trial, *shared), trials)
+
+
+def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Maps a function of one trial over many trials at once."""
+    return lambda trials, *shared: jax.vmap(lambda trial: function(trial, *shared))(trials)
+
+
+def batched_on(platform: str) -> Batched:
+    """Returns the faster way to compute the trials of one device.
+
+    A CPU runs trials one after another. Under `jax.vmap`, convolutions become grouped convolutions,
+    and the step of a trial takes 1.7 times as long in LeNet-4, 2.0 times in ResNet-18, and 1.1
+    times in NN-2, whose batched matrix products gain nothing (`benchmarks/batching.py`). An
+    accelerator runs trials side by side, so that small networks fill it; this was not measured.
+
+    Args:
+      platform: platform of the devices.
+
+    Returns:
+      `one_after_another` or `side_by_side`.
+    """
+    return one_after_another if platform == "cpu" else side_by_side
+
+
+def over_trials(function: Callable[..., Any], mesh: Mesh, batched: Batched) -> Callable[..., Any]:
+    """Maps a function of one trial over many trials, which the devices share.
+
+    Args:
+      function: takes a trial, a pytree without an axis of trials, and shared arguments.
+      mesh: the result of `make_mesh`.
+      batched: how a device computes its share.
+
+    Returns:
+      A function of trials, whose leaves have a leading axis of trials, and the shared arguments.
+      Its results have that axis too.
+    """
+
+    def all_trials(trials: Any, *shared: Any) -> Any:
+        split, whole = PartitionSpec("trials"), PartitionSpec()
+        return jax.shard_map(
+            batched(function),
+            mesh=mesh,
+            in_specs=(split, *(whole for _ in shared)),
+            out_specs=split,
+            # Trials do not communicate, so there is nothing to check. The check would also refuse a
+            # loop's first metrics, which are constants while its later ones differ by device.
+            check_vma=False,
+        )(trials, *shared)
+
+    return all_trials
+
+
+def memory_share() -> float:
+    """Returns the number of bytes that a block of trials may use on each device."""
+    statistics = jax.devices()[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return MEMORY_SHARE * statistics["bytes_limit"]
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return HOST_MEMORY_SHARE * host / jax.local_device_count()
+
+
+def block_size_that_fits(
+    programs: TrialPrograms, block: Block, split: Examples, *, num_devices: int
+) -> int:
+    """Returns how many trials fit into memory at once, by the memory analysis of their program.
+
+    Args:
+      programs: the result of `make_programs`.
+      block: all trials; their number is a multiple of `num_devices`.
+      split: the training split.
+      num_devices: devices that share the trials.
+
+    Returns:
+      The number of trials if all fit; otherwise the largest multiple of `num_devices` that fits,
+      and at least `num_devices`.
+    """
+    state = jax.eval_shape(programs.init, block)
+    orders = jax.eval_shape(programs.order, state)
+    compiled = programs.train.lower(state, block, split, orders, 1).compile()
+    analysis = compiled.memory_analysis()
+    needed = (
+        analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+        + analysis.temp_size_in_bytes
+        - analysis.alias_size_in_bytes
+    )
+    num_trials = len(block.weight_decays)
+    share = min(1.0, memory_share() / needed)
+    return max(num_devices, int(num_trials * share) // num_devices * num_devices)

@@ -1,0 +1,111 @@
+"""The interface of a task: what is learned, as pure functions and named metrics."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import numpy as np
+import optax
+from clu import metrics as clu_metrics
+
+from experiments.program.state import TrainState
+from experiments.program.steps import Examples
+
+
+class Metric(NamedTuple):
+    """How to read one metric.
+
+    Attributes:
+      direction: "max" if higher is better, "min" if lower is better.
+      percent: whether the metric is a fraction that tables and messages show in percent.
+    """
+
+    direction: Literal["max", "min"]
+    percent: bool = False
+
+    def best(self, values: list[float]) -> float:
+        """Returns the best of some values.
+
+        >>> Metric("min").best([0.3, 0.2])
+        0.2
+        """
+        return max(values) if self.direction == "max" else min(values)
+
+    def text(self, value: float) -> str:
+        """Returns a value as a message shows it.
+
+        >>> Metric("max", percent=True).text(0.9917), Metric("min").text(0.03125)
+        ('99.17%', '0.03125')
+        """
+        return f"{value:.2%}" if self.percent else f"{value:.4g}"
+
+
+class Data(NamedTuple):
+    """A data set on the host: named arrays whose leading axis is the example.
+
+    Attributes:
+      train: the training split.
+      test: the split that is evaluated, with the same names as `train`.
+    """
+
+    train: Mapping[str, np.ndarray]
+    test: Mapping[str, np.ndarray]
+
+
+class Init(Protocol):
+    """Makes the state at step 0."""
+
+    def __call__(self, key: jax.Array, optimizer: optax.GradientTransformation) -> TrainState:
+        """Returns the state, from a typed PRNG key and the optimizer that will update it."""
+
+
+class TrainStep(Protocol):
+    """Makes one update."""
+
+    def __call__(
+        self, state: TrainState, batch: Examples, optimizer: optax.GradientTransformation
+    ) -> tuple[TrainState, Any]:
+        """Returns the state after the update and the batch's metrics before it."""
+
+
+class Task(NamedTuple):
+    """What is learned. Everything outside `tasks/` uses only these fields.
+
+    Attributes:
+      data: name of the data set, as tables show it.
+      model: name of the model, as tables show it.
+      num_train: examples in the training split.
+      load: reads the data set; may take long, and is called once per run.
+      init: (key, optimizer) -> state at step 0.
+      train_step: (state, batch, optimizer) -> (state, metrics); one update. The optimizer follows
+        the learning-rate schedule.
+      eval_step: (state, batch) -> metrics of the examples where the batch's `mask` is True.
+      collection: the clu Collection that both steps return. It has a field `loss`, which the guard
+        watches during training.
+      metrics: how to read each metric of the collection, by name.
+      objective: the metric that a sweep tunes and a report ranks by.
+    """
+
+    data: str
+    model: str
+    num_train: int
+    load: Callable[[], Data]
+    init: Init
+    train_step: TrainStep
+    eval_step: Callable[[TrainState, Examples], Any]
+    collection: type[clu_metrics.Collection]
+    metrics: Mapping[str, Metric]
+    objective: str
+
+    def no_metrics(self) -> Any:
+        """Returns the metrics of no examples."""
+        return self.collection.empty()
+
+    def description(self) -> dict[str, Any]:
+        """Returns what a summary stores about the task, for the report to read."""
+        return {
+            "data": self.data,
+            "model": self.model,
+            "metrics": {name: metric._asdict() for name, metric in self.metrics.items()},
+            "objective": self.objective,
+        }

@@ -1,0 +1,85 @@
+"""Schedules built from a config: one field chooses among all of them, and epochs become steps."""
+
+import numpy as np
+import optax
+import pytest
+
+import loganneal_jax
+from configs import base, quickstart
+from experiments.build.schedules import SCHEDULES, Run, make_schedule, make_schedule_by_name
+from experiments.errors import UserError
+
+STEPS_PER_EPOCH = 22  # 1,437 images in batches of 64
+EIGHT_EPOCHS = Run(STEPS_PER_EPOCH, 8 * STEPS_PER_EPOCH)
+
+
+def rates_of(schedule, run=EIGHT_EPOCHS):
+    return np.asarray(loganneal_jax.tabulate(schedule, run.num_steps))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_name_alone_changes_the_schedule(name):
+    """Every schedule works with the quickstart's other fields and differs from a constant."""
+    config = quickstart.get_config().schedule
+    config.warmup_epochs = 1.0
+    rates = {}
+    for other in ("constant", name):
+        config.name = other
+        rates[other] = rates_of(make_schedule(config, EIGHT_EPOCHS))
+    assert np.isfinite(rates[name]).all()
+    assert (name == "constant") == np.array_equal(rates[name], rates["constant"])
+
+
+def test_epochs_become_steps():
+    """The warmup is 1.5 epochs, the first decay 2 epochs; at 22 steps per epoch, 33 and 77."""
+    config = base.get_config().schedule
+    config.update(
+        peak_value=0.1,
+        restart_value=0.05,
+        end_value=0.001,
+        variant="normalized",
+        warmup_epochs=1.5,
+        init_decay_epochs=2.0,
+        restart_interval_epochs=1.0,
+    )
+    run = Run(STEPS_PER_EPOCH, 99)
+    rates = rates_of(make_schedule(config, run), run)
+    assert rates.argmax() == 33
+    np.testing.assert_allclose(rates[[0, 33, 76, 77, 98]], [0, 0.1, 0.001, 0.05, 0.001], rtol=1e-6)
+
+
+def test_schedule_can_be_built_under_another_name():
+    config = quickstart.get_config().schedule
+    cosine = make_schedule_by_name(config, "cosine", EIGHT_EPOCHS)
+    expected = optax.cosine_decay_schedule(0.1, EIGHT_EPOCHS.num_steps, 0.01)
+    np.testing.assert_allclose(rates_of(cosine), rates_of(expected), rtol=1e-5)
+    assert config.name == "cyclical_log_annealing"
+    with pytest.raises(UserError, match=r"schedule\.name='cosin' is unknown; choose from constant"):
+        make_schedule_by_name(config, "cosin", EIGHT_EPOCHS)
+
+
+def test_rebuilding_under_another_name_keeps_references():
+    config = quickstart.get_config().schedule
+    config.end_value = 0.1 * config.get_oneway_ref("peak_value")
+    make_schedule_by_name(config, "cosine", EIGHT_EPOCHS)
+    config.peak_value = 0.5
+    assert config.end_value == pytest.approx(0.05)
+
+
+def test_values_are_checked_when_a_schedule_is_rebuilt():
+    config = quickstart.get_config().schedule
+    config.peak_value = -0.1
+    with pytest.raises(UserError, match=r"peak_value=-0\.1 is out of range; it must be at least 0"):
+        make_schedule(config, EIGHT_EPOCHS)
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError])
+def test_error_of_a_factory_names_the_schedule(monkeypatch, error):
+    def refuse(config, run):
+        raise error("no such rate")
+
+    monkeypatch.setitem(SCHEDULES, "constant", refuse)
+    config = quickstart.get_config().schedule
+    config.name = "constant"
+    with pytest.raises(UserError, match=r"^schedule constant: no such rate$"):
+        make_schedule(config, EIGHT_EPOCHS)

@@ -1,0 +1,177 @@
+"""Sweeps read from a config, and the experiments of their trials; mistakes are one sentence."""
+
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+from configs import quickstart
+from configs.sweeps import digits
+from experiments.build.experiment import build
+from experiments.build.sweeps import Axis, read_sweep
+from experiments.errors import UserError
+from experiments.sweeping import plan
+from tests.experiments.build.edits import assert_one_sentence
+
+SWEEPS = Path(__file__).parents[3] / "configs" / "sweeps"
+CONFIGS = sorted({file.stem for file in SWEEPS.glob("*.py")} - {"base", "methods"})
+
+
+def change(config, path, value):
+    *sections, name = path.split(".")
+    for section in sections:
+        config = config[section]
+    config[name] = value
+
+
+def setting(**fields):
+    return ({"name": "a", **fields},)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_sweep_builds(name):
+    config = importlib.import_module(f"configs.sweeps.{name}").get_config()
+    if config.base.data.name != "digits" and "TFDS_DATA_DIR" not in os.environ:
+        pytest.skip("TFDS_DATA_DIR names no prepared data sets")
+    sweep = read_sweep(config)
+    points = plan.grid_points(sweep)
+    tuning = plan.tuning_trials(sweep)
+    final = plan.final_trials(sweep, dict.fromkeys(sweep.settings, points[-1]))
+    assert len(tuning) == len(config.settings) * len(points) * len(config.tune.seeds)
+    assert len(final) == len(config.settings) * len(config.seeds)
+
+
+def test_sweep_holds_the_values_of_its_config():
+    config = digits.get_config()
+    config.block_size = 3
+    config.checkpoint_every_epochs = 2
+    sweep = read_sweep(config)
+    assert list(sweep.settings) == [setting["name"] for setting in config.settings]
+    assert sweep.settings["cosine"] == {"schedule.name": "cosine", "schedule.warmup_epochs": 0.0}
+    assert sweep.grid == (Axis("schedule.peak_value", (0.02, 0.1, 0.5)),)
+    assert (sweep.seeds, sweep.tune_seeds) == ((0, 1, 2, 3, 4), (100, 101))
+    assert (sweep.validation_examples, sweep.block_size) == (200, 3)
+    assert sweep.checkpoint_every_epochs == 2
+    assert sweep.config["base"]["schedule"]["end_value"] == pytest.approx(0.001)
+
+
+def test_trial_is_the_experiment_of_a_single_run():
+    config = digits.get_config()
+    experiment = read_sweep(config).experiment(
+        "cosine (restarts)", {"schedule.peak_value": 0.5}, 7, validation_examples=200
+    )
+    run = config.base.copy_and_resolve_references()
+    run.seed = 7
+    run.schedule.update(
+        name="cyclical_cosine",
+        peak_value=0.5,
+        end_value=0.005,  # a reference in the config of the sweep, to a hundredth of the peak
+        init_decay_epochs=2.0,
+        restart_interval_epochs=2.0,
+    )
+    run.data.validation_examples = 200
+    single = build(run)
+    assert experiment.config["schedule"].pop("end_value") == pytest.approx(0.005)
+    assert single.config["schedule"].pop("end_value") == 0.005
+    assert experiment.config == single.config
+    assert experiment.task.num_train == 1437 - 200
+    assert (experiment.seed, experiment.batches) == (7, single.batches)
+
+
+def test_building_a_trial_leaves_the_sweep_unchanged():
+    config = digits.get_config()
+    sweep = read_sweep(config)
+    sweep.experiment("cosine", {"schedule.peak_value": 0.5}, 3, validation_examples=200)
+    assert config.base.schedule.peak_value == 0.1
+    assert config.base.seed == 0
+    assert sweep.experiment("cosine", {}, 3).task.num_train == 1437
+
+
+BAD = [
+    ("block_size", 0, "block_size=0 .* at least 1"),
+    ("checkpoint_every_epochs", 0, "checkpoint_every_epochs=0 .* at least 1"),
+    ("tune.seeds", ("a",), "'constant': seed='a' has the wrong type"),
+    ("grid", ({"field": "schedule.peak_value"},), "each axis has a field and values"),
+    ("settings", (), "no settings"),
+    ("settings", ({"schedule.name": "sig"},), "has no name"),
+    ("settings", (*setting(), *setting()), "settings have 'a' twice"),
+    ("settings", setting(**{"schedule.nmae": "sig"}), "'a': unknown field 'schedule.nmae'"),
+    ("settings", setting(**{"schedul.name": "sig"}), "'a': unknown field 'schedul.name'"),
+    ("settings", setting(**{"seed.x": 1}), "'a': unknown field 'seed.x'"),
+    ("settings", setting(**{"schedule": "sig"}), "'schedule' is a section, not a field"),
+    ("settings", setting(**{"schedule.slope": "high"}), "slope='high' has the wrong type"),
+    (
+        "settings",
+        setting(**{"schedule.peak_value": 0.1}),
+        "'a' fixes schedule.peak_value, which the grid tunes",
+    ),
+    (
+        "settings",
+        setting(**{"schedule.name": "sgi"}),
+        "setting 'a' at schedule.peak_value=0.02: schedule.name='sgi' is unknown; choose from",
+    ),
+    (
+        "settings",
+        setting(**{"schedule.name": "no_such_module:make"}),
+        "setting 'a' at .*: schedule.name='no_such_module:make' cannot be imported",
+    ),
+    (
+        "settings",
+        setting(**{"parallel.strategy": "pmap"}),
+        "setting 'a': parallel.strategy='pmap' does not work in a sweep",
+    ),
+    ("seeds", (), "no seeds"),
+    ("seeds", (1, 2, 1), "seeds have 1 twice"),
+    ("seeds", (1, 100), "seeds and tune.seeds both have 100"),
+    (
+        "grid",
+        ({"field": "schedule.peak", "values": (1.0,)},),
+        "grid: unknown field 'schedule.peak'",
+    ),
+    ("grid", ({"field": "schedule.name", "values": ("sig",)},), "schedule.name is not numeric"),
+    ("grid", ({"field": "schedule.peak_value", "values": ()},), "peak_value has no values"),
+    (
+        "grid",
+        ({"field": "schedule.peak_value", "values": ("x",)},),
+        "the value 'x', which is not a number",
+    ),
+    (
+        "grid",
+        ({"field": "schedule.peak_value", "values": (True,)},),
+        "the value True, which is not a number",
+    ),
+    ("grid", ({"field": "schedule.peak_value", "values": (0.1, 0.1)},), "have 0.1 twice"),
+    (
+        "grid",
+        2 * ({"field": "schedule.peak_value", "values": (0.1,)},),
+        "grid have 'schedule.peak_value' twice",
+    ),
+    ("grid", ({"field": "schedule.peak_value", "values": (-0.1,)},), "at schedule.peak_value=-0.1"),
+    ("tune.seeds", (), "a grid but no tune.seeds"),
+    ("tune.seeds", (100, 100), "tune.seeds have 100 twice"),
+    ("tune.validation_examples", 0, "tune.validation_examples=0 is out of range"),
+    ("tune.validation_examples", 1437, "leaves no training examples: digits has 1437"),
+    ("base.guard.max_rollbacks", 1, "so it does not support guard.loss_threshold and guard.max_ro"),
+    ("settings", setting(**{"guard.loss_threshold": 4.5}), "setting 'a': a sweep runs every trial"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_mistake_is_refused_in_one_sentence(path, value, message):
+    config = digits.get_config()
+    change(config, path, value)
+    with pytest.raises(UserError, match=message) as error:
+        plan.tuning_trials(read_sweep(config))
+    assert_one_sentence(error.value)
+
+
+def test_config_of_a_run_is_not_a_sweep_and_vice_versa():
+    with pytest.raises(
+        UserError, match="the config has no settings, so it is not the config of a sweep"
+    ):
+        read_sweep(quickstart.get_config())
+    with pytest.raises(
+        UserError, match="the config has no section schedule, so it is not the config of a run"
+    ):
+        build(digits.get_config())

@@ -1,0 +1,150 @@
+"""A report holds the same numbers in Markdown and CSV, and depends only on its results."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.errors import UserError
+from experiments.results import report
+from tests.experiments.results.fake_results import (
+    REGRESSION,
+    curve,
+    trial,
+    write_run,
+    write_sweep,
+)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A sweep and a run on one data set, and a run on another."""
+    where = tmp_path_factory.mktemp("inputs")
+    generator = np.random.default_rng(0)
+    trials = [
+        trial(
+            curve(0.9 + rate, 10, generator),
+            setting=setting,
+            seed=seed,
+            phase=phase,
+            **{"schedule.peak_value": rate},
+        )
+        for setting in ("cosine", "sig+")
+        for phase, rates, seeds in (("tune", (0.01, 0.02), (9,)), ("final", (0.02,), range(3)))
+        for rate in rates
+        for seed in seeds
+    ]
+    return {
+        "sweep": write_sweep(where / "sweep", trials),
+        "run": write_run(where / "run", curve(0.8, 10, generator), schedule="trap"),
+        "digits": write_run(where / "digits", [0.5, 0.75], data="digits/x"),
+    }
+
+
+def contents(directory):
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def read_table(file):
+    return pd.read_csv(file, dtype=str, keep_default_na=False)
+
+
+def test_order_of_directories_does_not_matter(inputs, tmp_path):
+    directories = list(inputs.values())
+    report.write(directories, tmp_path / "a")
+    report.write(directories[::-1], tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_long_search_shows_its_best_points(tmp_path):
+    trials = [
+        trial([accuracy / 100] * 10, phase=phase, seed=seed, **{"schedule.peak_value": rate})
+        for phase, seed, points in (
+            ("tune", 9, [(30 + number, 0.01 * number) for number in range(1, 13)]),
+            ("final", 0, [(50, 0.12)]),
+        )
+        for accuracy, rate in points
+    ]
+    report.write([write_sweep(tmp_path / "sweep", trials)], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "This table shows the 10 best points of each method, out of 12 rows." in text
+    rows = read_table(tmp_path / "out" / "mnist_tuning.csv").to_numpy().tolist()
+    shown = [row for row in rows if f"| {' | '.join(row)} |\n" in text]
+    assert len(rows) == 12
+    assert shown == rows[2:]
+
+
+def test_data_sets_are_not_mixed(inputs, tmp_path):
+    report.write(list(inputs.values()), tmp_path)
+    digits = read_table(tmp_path / "digits_x_average.csv")
+    assert digits.values.tolist() == [["nn2", "75.00 (1 trial)"]]
+    assert list(digits.columns) == ["model", "sig+"]
+    mnist = read_table(tmp_path / "mnist_trials.csv")
+    assert mnist.to_dict("records") == [{"model": "nn2", "trap": "1", "cosine": "3", "sig+": "3"}]
+    # A single method has no differences, and a single run has neither tuning nor swept fields.
+    assert not (tmp_path / "digits_x_differences.csv").exists()
+    assert not (tmp_path / "digits_x_tuning.csv").exists()
+    assert (tmp_path / "report.md").read_text().count("values of the swept fields") == 1
+
+
+def test_loss_can_be_the_objective(tmp_path):
+    def tried(losses, **fields):
+        return trial(losses, task=REGRESSION, data="sines", **fields)
+
+    finals = {"cosine": [(0.5, 0.375), (0.75, 0.625)], "sig+": [(0.25, 0.75), (0.5, 0.375)]}
+    trials = [
+        tried([0.5, loss], phase="tune", seed=9, setting=setting, **{"schedule.peak_value": rate})
+        for setting in finals
+        for rate, loss in ((0.1, 0.3), (0.2, 0.1), (0.3, 0.2))
+    ] + [
+        tried(losses, seed=seed, setting=setting, **{"schedule.peak_value": 0.2})
+        for setting, of_seeds in finals.items()
+        for seed, losses in enumerate(of_seeds)
+    ]
+    out = tmp_path / "out"
+    sweep = write_sweep(tmp_path / "sweep", trials, task=REGRESSION)
+    assert report.write([sweep], out) == 7
+    assert set(contents(out)) == {
+        "report.md",
+        *(f"sines_{kind}.csv" for kind in ("average", "best", "trials", "differences", "tuning")),
+        *("sines_test_loss.png", "sines_train_loss.png"),
+    }
+    # Student's t at 97.5% with 1 degree of freedom is 12.7062.
+    assert read_table(out / "sines_average.csv").values.tolist() == [
+        ["nn2", "0.5625 ± 2.382", "0.5 ± 1.588"],
+        ["nn2, schedule.peak_value", "0.2", "0.2"],
+    ]
+    assert read_table(out / "sines_best.csv").values.tolist() == [["nn2", "0.25", "0.375"]]
+    # The differences are 0.375 and -0.25.
+    (row,) = read_table(out / "sines_differences.csv").to_dict("records")
+    assert (row["method"], row["difference"]) == ("sig+", "+0.0625 ± 3.971")
+    tuning = read_table(out / "sines_tuning.csv")
+    columns = ["method", "schedule.peak_value", "validation loss", "rank", "chosen"]
+    assert tuning[columns].values.tolist()[3:] == [
+        ["cosine", "0.1", "0.3 (1 trial)", "3", "-"],
+        ["cosine", "0.2", "0.1 (1 trial)", "1", "yes"],
+        ["cosine", "0.3", "0.2 (1 trial)", "2", "-"],
+    ]
+    text = (out / "report.md").read_text()
+    assert "**Mean test loss of the last tenth of epochs**, with its interval" in text
+    assert "Lower is better." in text
+    assert "the lowest value over all epochs" in text
+    assert "A negative difference is better than cosine." in text
+    assert not re.search("accuracy|percent", text)
+
+
+def test_unknown_baseline_names_the_choices(inputs, tmp_path):
+    with pytest.raises(UserError) as caught:
+        report.write([inputs["sweep"], inputs["run"]], tmp_path / "out", baseline="cosin")
+    assert str(caught.value) == (
+        "--baseline=cosin is not a method of mnist; choose from trap, sig+, cosine"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_unwritable_directory_is_reported(inputs, tmp_path, out):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^--out=.*file.* cannot be written: [A-Z][a-z ]+$"):
+        report.write([inputs["digits"]], tmp_path / out)

@@ -1,0 +1,138 @@
+"""The train command in processes of its own, for tests that kill, stop, or join them.
+
+Importing jax and TensorFlow takes seconds. So a server imports them once, without starting a
+backend, and is forked for each process.
+"""
+
+import json
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # keeps the server from printing notices
+TIMEOUT_SECONDS = 120
+IMPORTED = ("experiments.runtime.loop", "clu.metric_writers", "tensorflow", "sklearn.datasets")
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.experiments.runtime.lives", *IMPORTED])
+
+# A fully connected network on the digits: 89 steps per epoch, in dispatches of 4.
+SMALL = (
+    "--config=configs/quickstart.py",
+    "--config.batch_size=16",
+    "--config.log_every_steps=4",
+    "--config.data.image_size=8",
+    "--config.model.name=nn2",
+    "--config.model.width_multiplier=0.02",
+    "--config.model.attention.name=none",
+)
+STEPS_PER_EPOCH = 89
+
+
+class Life:
+    """One process of a run; a context manager that leaves no process behind.
+
+    Args:
+      workdir: directory of the run.
+      *options: flags of the command, beyond `SMALL`.
+      devices: number of virtual CPU devices.
+    """
+
+    def __init__(self, workdir, *options, devices=1):
+        self.workdir = Path(workdir)
+        self._logs = tempfile.TemporaryDirectory(prefix="life-")
+        self.out, self.err = (Path(self._logs.name) / name for name in ("out", "err"))
+        self._errors = ""
+        arguments = [*SMALL, f"--workdir={self.workdir}", *options]
+        self._process = CONTEXT.Process(
+            target=_train, args=(arguments, devices, str(self.out), str(self.err))
+        )
+
+    def __enter__(self):
+        self._process.start()
+        return self
+
+    def __exit__(self, *error):
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self._errors = self.errors()
+        self._logs.cleanup()
+
+    def alive(self):
+        return self._process.is_alive()
+
+    def send(self, signal):
+        assert self.alive(), self.errors()
+        os.kill(self._process.pid, signal)
+
+    def wait(self, timeout=TIMEOUT_SECONDS):
+        """Returns the exit code, or minus the number of the signal that killed the process."""
+        self._process.join(timeout)
+        assert not self.alive(), f"still running after {timeout} s"
+        return self._process.exitcode
+
+    def wait_for(self, condition, timeout=TIMEOUT_SECONDS):
+        """Waits until `condition()` is true, and checks it every millisecond."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert self.alive(), self.errors()
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def wait_for_epoch(self):
+        """Waits until the run reports an epoch after those in its `metrics.jsonl` now."""
+        epochs = num_epochs(self.workdir)
+        self.wait_for(lambda: num_epochs(self.workdir) > epochs)
+
+    def errors(self):
+        """Returns the standard error of the process."""
+        return self.err.read_text() if self.err.exists() else self._errors
+
+    def last_line(self):
+        return self.errors().splitlines()[-1]
+
+
+def train(workdir, *options, devices=1):
+    """Runs the command to its end, and returns its exit code and standard error."""
+    with Life(workdir, *options, devices=devices) as life:
+        return life.wait(), life.errors()
+
+
+def result(workdir):
+    """Returns what must not change by a single bit: the parameters' hash and `metrics.jsonl`."""
+    summary = json.loads((workdir / "summary.json").read_text())
+    return summary["params_sha256"], (workdir / "metrics.jsonl").read_bytes()
+
+
+def num_epochs(workdir):
+    """Returns the number of epochs in `metrics.jsonl`."""
+    file = workdir / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def saved_steps(workdir):
+    """Returns the steps of the committed checkpoints, oldest first."""
+    names = [path.name for path in (workdir / "checkpoints").glob("*")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def is_saving(workdir):
+    """Returns whether a save is in progress, or was when the process was killed."""
+    return any("orbax-checkpoint-tmp" in path.name for path in (workdir / "checkpoints").glob("*"))
+
+
+def _train(arguments, devices, out, err):
+    """Runs the command in this process, as `python -m experiments.train` would."""
+    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, stream.fileno())
+    # Compiling takes most of the time, and code that runs for milliseconds need not be optimized.
+    os.environ["XLA_FLAGS"] = (
+        f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
+    )
+    sys.argv = ["experiments/train.py", *arguments]
+    runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)

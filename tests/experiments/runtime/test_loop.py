@@ -1,0 +1,124 @@
+"""The loop of a run in this process: its summary, its stops, and its rollbacks."""
+
+import contextlib
+import json
+import signal
+
+import jax
+import pytest
+from etils import epath
+
+from experiments.errors import Stopped, UserError
+from experiments.runtime import loop, signals
+from tests.experiments.runtime.lives import result, saved_steps
+from tests.experiments.runtime.small import small_experiment
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Returns the directory of a finished run of two epochs, and its summary."""
+    workdir = epath.Path(tmp_path_factory.mktemp("finished"))
+    summary, was_finished = loop.run(small_experiment(epochs=2.0), workdir)
+    assert not was_finished
+    return workdir, summary
+
+
+def test_summary_describes_the_task_and_its_metrics(finished):
+    workdir, summary = finished
+    assert json.loads((workdir / "summary.json").read_text()) == summary
+    assert summary["task"] == "classification"
+    assert summary["data"] == "digits"
+    assert summary["model"] == "nn2 (width 0.02)"
+    assert summary["metrics"] == {
+        "accuracy": {"direction": "max", "percent": True},
+        "loss": {"direction": "min", "percent": False},
+    }
+    assert summary["objective"] == "accuracy"
+    assert (summary["epochs"], summary["steps"], summary["rollbacks"]) == (2.0, 10, [])
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    losses, accuracies = (
+        [record[f"test_{name}"] for record in records] for name in ("loss", "accuracy")
+    )
+    assert (summary["test_loss"], summary["best_test_loss"]) == (losses[-1], min(losses))
+    assert summary["test_accuracy"] == accuracies[-1]
+    assert summary["best_test_accuracy"] == max(accuracies)
+
+
+def test_finished_run_returns_its_summary(finished):
+    workdir, summary = finished
+    before = {path: path.read_bytes() for path in workdir.glob("*.json*")}
+    assert loop.run(small_experiment(epochs=2.0), workdir) == (summary, True)
+    after = {path: path.read_bytes() for path in workdir.glob("*.json*")}
+    assert after == before
+
+
+def test_batch_that_the_devices_cannot_share_is_refused(tmp_path):
+    assert jax.device_count() == 8
+    with pytest.raises(UserError, match="batch_size=100 cannot be divided among 8 devices; "):
+        loop.run(small_experiment(batch_size=100), epath.Path(tmp_path))
+    assert not any(tmp_path.iterdir())
+
+
+def stop_after(monkeypatch, num_dispatches):
+    """Sends a run a SIGTERM after a number of dispatches."""
+    dispatches = []
+    exchange = signals.StopRequest.exchange
+
+    def count(self):
+        dispatches.append(self)
+        return exchange(self)
+
+    @contextlib.contextmanager
+    def caught():
+        yield lambda: signal.SIGTERM if len(dispatches) >= num_dispatches else None
+
+    monkeypatch.setattr(signals.StopRequest, "exchange", count)
+    monkeypatch.setattr(signals, "caught", caught)
+
+
+def test_stop_before_the_first_step_saves_nothing(tmp_path, monkeypatch):
+    stop_after(monkeypatch, 0)
+    with pytest.raises(Stopped, match=r"^stopped by SIGTERM before the first step; .* scratch$"):
+        loop.run(small_experiment(), epath.Path(tmp_path))
+    assert saved_steps(tmp_path) == []
+
+
+def test_run_stopped_within_an_epoch_resumes_bit_for_bit(tmp_path, monkeypatch, finished):
+    """The dispatches of an epoch end after 3 and 5 steps, so the third ends at step 8."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Stopped) as stopped:
+            loop.run(small_experiment(epochs=2.0), epath.Path(tmp_path))
+    assert str(stopped.value) == (
+        "stopped by SIGTERM at step 8, which is saved; the same command resumes from there"
+    )
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert saved_steps(tmp_path) == [5, 8]
+    loop.run(small_experiment(epochs=2.0), epath.Path(tmp_path))
+    assert result(tmp_path) == result(finished[0])
+
+
+# The restart after the first epoch, step 5, has a peak of a million. The loss of step 6 is that of
+# the parameters before it, so step 7 is the first whose loss is too high.
+SPIKE = {
+    "epochs": 2.0,
+    "schedule.init_decay_epochs": 1.0,
+    "schedule.restart_interval_epochs": 1.0,
+    "schedule.restart_value": 1e6,
+    "guard.loss_threshold": 10.0,
+    "guard.grace_epochs": 0.0,
+}
+
+
+def test_rollback_returns_to_the_checkpoint_and_lowers_the_peak(tmp_path, capsys):
+    fields = {**SPIKE, "guard.max_rollbacks": 1, "guard.peak_factor": 1e-8}
+    summary, _ = loop.run(small_experiment(**fields), epath.Path(tmp_path))
+    (rollback,) = summary["rollbacks"]
+    assert rollback["changed"] == pytest.approx({"schedule.restart_value": 0.01})
+    assert (rollback["step"], rollback["from_step"]) == (7, 5)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert "resuming from checkpoint 5 with schedule.restart_value=0.01" in warnings[0]
+    assert summary["test_loss"] < 3
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["schedule"]["restart_value"] == 1e6

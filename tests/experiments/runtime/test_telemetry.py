@@ -1,0 +1,70 @@
+"""The reports of a run: metrics.jsonl and TensorBoard."""
+
+import json
+
+import pytest
+from etils import epath
+
+from experiments.errors import UserError
+from experiments.runtime.telemetry import Telemetry
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    directory = epath.Path(tmp_path) / "runs" / "one"
+    directory.mkdir(parents=True)
+    return directory
+
+
+def record(step):
+    return {"step": step, "epoch": step / 10, "train_loss": 1 / step}
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_resumed_metrics_have_neither_gaps_nor_duplicates(workdir):
+    with Telemetry(workdir, num_steps=40, step=0, history=[]) as telemetry:
+        for step in (10, 20, 30):
+            telemetry.epoch(record(step))
+    assert lines(workdir) == [record(10), record(20), record(30)]
+    # The newest checkpoint is at step 20, so step 30 is reported again.
+    history = [record(10), record(20)]
+    with Telemetry(workdir, num_steps=40, step=20, history=history) as telemetry:
+        assert lines(workdir) == history
+        telemetry.epoch(record(30))
+        telemetry.epoch(record(40))
+    assert lines(workdir) == [record(10), record(20), record(30), record(40)]
+
+
+def test_metrics_contain_no_times(workdir):
+    history = [{**record(10), "seconds": 0.25}]
+    with Telemetry(workdir, num_steps=40, step=10, history=history) as telemetry:
+        telemetry.epoch({**record(20), "seconds": 0.5})
+    assert lines(workdir) == [record(10), record(20)]
+
+
+def test_removed_events_file_is_reported(workdir):
+    def lose_the_events():
+        with Telemetry(workdir, num_steps=40, step=0, history=[]) as telemetry:
+            telemetry.epoch(record(10))
+            (events,) = workdir.glob("events.out.tfevents.*")
+            events.unlink()
+            telemetry.epoch(record(20))
+
+    with pytest.raises(UserError, match=r"the TensorBoard file .*events.out.* was removed during"):
+        lose_the_events()
+    assert lines(workdir) == [record(10), record(20)]
+
+
+def test_tensorboard_contains_the_reported_scalars(workdir):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Telemetry(workdir, num_steps=20, step=0, history=[]) as telemetry:
+        telemetry.interval(5, {"interval_loss": 0.75})
+        telemetry.epoch(record(10))
+    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0}).Reload()
+    tags = events.Tags()["tensors"]
+    assert {"interval_loss", "train_loss", "epoch"} <= set(tags)
+    assert [event.step for event in events.Tensors("interval_loss")] == [5]

@@ -1,0 +1,82 @@
+"""Running a sweep: what is refused before anything runs, and the metrics of its records."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from etils import epath
+
+from configs.sweeps import digits
+from experiments.build.sweeps import read_sweep
+from experiments.data import datasets
+from experiments.errors import UserError
+from experiments.runtime import workdir
+from experiments.sweeping import run
+from experiments.tasks.classification import Metrics
+
+
+def test_final_trials_are_checked_before_tuning(tmp_path):
+    config = digits.get_config()
+    config.seeds = (0, -1)
+    directory = epath.Path(tmp_path) / "sweep"
+    with pytest.raises(UserError, match=r"setting 'constant' at .*: seed=-1 is out of range"):
+        run.run(read_sweep(config), directory)
+    assert not directory.exists()
+
+
+def test_task_that_holds_out_no_examples_is_refused_before_tuning(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "hold_out", lambda info, num_validation: info)
+    directory = epath.Path(tmp_path) / "sweep"
+    with pytest.raises(
+        UserError, match=r"^tune\.validation_examples=200 has no effect: the task mu"
+    ):
+        run.run(read_sweep(digits.get_config()), directory)
+    assert not directory.exists()
+
+
+def test_finished_sweep_does_not_run_again(tmp_path):
+    directory = epath.Path(tmp_path)
+    sweep = read_sweep(digits.get_config())
+    workdir.claim(directory, sweep.config)
+    workdir.write_summary(directory, {"trials": 3})
+    assert run.run(sweep, directory) == ({"trials": 3}, True)
+
+
+@pytest.mark.parametrize("num_final", [0, 150, 200, 300])
+def test_final_trials_may_hold_out_examples_too(tmp_path, num_final):
+    """They are then evaluated on the validation split, so that the test split stays unseen."""
+    config = digits.get_config()
+    config.base.data.validation_examples = num_final
+    sweep = read_sweep(config)
+    directory = epath.Path(tmp_path)
+    workdir.claim(directory, sweep.config)
+    workdir.write_summary(directory, {"trials": 3})
+    assert run.run(sweep, directory) == ({"trials": 3}, True)
+
+
+def test_directory_of_another_sweep_is_refused(tmp_path):
+    directory = epath.Path(tmp_path)
+    workdir.claim(directory, read_sweep(digits.get_config()).config)
+    config = digits.get_config()
+    config.seeds = (0, 1)
+    with pytest.raises(UserError, match=r"belongs to .* another config \(seeds="):
+        run.run(read_sweep(config), directory)
+    assert not (directory / "blocks").exists()
+
+
+@jax.vmap
+def metrics_of(losses):
+    """Returns the metrics of each trial; the first example of a dispatch is right."""
+    num_examples = len(losses)
+    return Metrics.single_from_model_output(
+        loss=losses, logits=jnp.eye(num_examples), labels=jnp.zeros(num_examples, int)
+    )
+
+
+def test_means_weight_every_example_equally():
+    """The first dispatch has two examples per trial, and the second has one."""
+    dispatches = jnp.array([[1.0, 3.0], [10.0, 30.0]]), jnp.array([[8.0], [50.0]])
+    parts = [metrics_of(losses) for losses in dispatches]
+    assert run._means("train", parts, ("loss", "accuracy")) == {
+        "train_loss": [4.0, 30.0],
+        "train_accuracy": pytest.approx([2 / 3, 2 / 3]),
+    }

@@ -1,0 +1,103 @@
+"""The command draws schedules, and reports mistakes in one sentence."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# The documented commands that draw the papers' figures.
+COMMANDS = re.findall(
+    r"^    (python -m experiments\.plot .+)$",
+    (ROOT / "docs" / "schedules.md").read_text().replace(" \\\n       ", ""),
+    re.MULTILINE,
+)
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.plot", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_documented_command_draws_the_figure_of_the_paper(tmp_path):
+    arguments = shlex.split(COMMANDS[0])[3:]
+    assert arguments[-1] == "--out=docs/schedules/naveen2024_figure1.png"
+    out = tmp_path / "figure.png"
+    finished = command(*arguments[:-1], f"--out={out}")
+    found = (finished.returncode, finished.stdout, finished.stderr)
+    assert found == (0, f"wrote {out}\n", "")
+    drawn = matplotlib.image.imread(out)
+    committed = matplotlib.image.imread(ROOT / "docs" / "schedules" / "naveen2024_figure1.png")
+    assert drawn.shape == committed.shape
+    # Versions of matplotlib render fonts slightly differently.
+    assert np.abs(drawn - committed).mean() < 0.01
+    assert drawn.std() > 0.05
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], ["--config=configs/base.py"], ["--config", "configs/base.py"]]
+)
+def test_config_defaults_to_the_base_config(tmp_path, overrides):
+    out = tmp_path / "schedule.svg"
+    finished = command(
+        *overrides,
+        "--schedule=constant",
+        "--config.schedule.peak_value=0.5",
+        "--config.epochs=2",
+        f"--out={out}",
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    # The ticks of a constant 0.5 end at 0.5, and those of the default 0.1 at 0.1.
+    text = out.read_text()
+    assert "<!-- 0.5 -->" in text
+    assert "<!-- 0.10 -->" not in text
+
+
+def test_config_and_its_overrides_are_drawn(tmp_path):
+    out = tmp_path / "schedule.svg"
+    finished = command(
+        "--config=configs/quickstart.py",
+        "--config.schedule.name=str",
+        "--steps_per_epoch=7",
+        "--scale=log",
+        f"--out={out}",
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "<svg" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--schedule=cosin"], "schedule.name='cosin' is unknown; choose from constant, cosine, "),
+        (["--epochs=0"], "epochs=0.0 is out of range; it must be above 0"),
+        (["--epochs=nan"], "epochs=nan is out of range; it must be above 0"),
+        (["--steps_per_epoch=0"], "--steps_per_epoch=0 is out of range; it must be above 0"),
+        (["--epochs=1e9"], "epochs=1000000000.0 with 391 steps each makes 391000000000 steps; "),
+        (["--scale=cubic"], "--scale=cubic is unknown; choose from linear, log"),
+        (["--out=figure.gif"], "--out=figure.gif has an unknown ending; choose from .png, .svg"),
+        (["--out=nowhere/figure.png"], "--out=nowhere/figure.png cannot be written: No such file"),
+        (["--config.schedule.warmup=1"], "unknown config field --config.schedule.warmup: "),
+        (
+            ["--schedule=constant", "--config.schedule.peak_value=0", "--scale=log"],
+            "--scale=log needs learning rates above 0",
+        ),
+        (["--config.schedule.end_value=1"], "schedule cyclical_log_annealing: end_value must not"),
+    ],
+)
+def test_mistake_is_one_sentence(arguments, message):
+    finished = command("--epochs=1", *arguments)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert finished.stderr.startswith(f"error: {message}")
+    assert finished.stderr.count("\n") == 1

@@ -1,0 +1,88 @@
+"""The command writes a complete report, and reports mistakes in one sentence."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.experiments.results.fake_results import curve, trial, write_run, write_sweep
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.report", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_command_writes_a_report(tmp_path):
+    generator = np.random.default_rng(0)
+    trials = [
+        trial(
+            curve(0.9 + rate, 10, generator),
+            setting=setting,
+            seed=seed,
+            phase=phase,
+            **{"schedule.peak_value": rate},
+        )
+        for setting in ("cosine", "sig+")
+        for phase, rates, seeds in (("tune", (0.01, 0.02), (9,)), ("final", (0.02,), range(3)))
+        for rate in rates
+        for seed in seeds
+    ]
+    sweep = str(write_sweep(tmp_path / "sweep", trials))
+    run = str(write_run(tmp_path / "run", curve(0.8, 10, generator), schedule="trap"))
+    out = tmp_path / "new" / "report"
+    finished = command(sweep, f"--out={out}", run, "--baseline=sig+")
+    found = (finished.returncode, finished.stdout, finished.stderr)
+    assert found == (0, f"wrote {out}/report.md with 7 tables and figures\n", "")
+    text = (out / "report.md").read_text()
+    for name in ("average", "best", "trials", "differences", "tuning"):
+        table = pd.read_csv(out / f"mnist_{name}.csv", dtype=str, keep_default_na=False)
+        for row in (table.columns, *table.values):
+            assert f"| {' | '.join(row)} |\n" in text
+    for name in ("test_accuracy", "train_loss"):
+        assert f"](mnist_{name}.png)" in text
+        assert matplotlib.image.imread(out / f"mnist_{name}.png").std() > 0.05
+    links = set(re.findall(r"\]\((.+?)\)", text))
+    assert links == {file.name for file in out.iterdir()} - {"report.md"}
+    assert (
+        f"| {sweep} | sweep | 10 | 60 | 1 × made-up CPU | python -m experiments.sweep x |" in text
+    )
+    assert f"| {run} | run | 1 | 60 | 1 × made-up CPU | - |" in text
+    assert "11 trials in 120 seconds." in text
+    assert "Versions (all): python 3.11.7, jax 0.10.2." in text
+    assert "Epochs per trial: 10. Epochs in the last tenth: 1." in text
+    assert "**Difference from sig+** in test accuracy, in percentage points" in text
+    assert "A positive difference is better than sig+." in text
+    assert "| nn2 | sig+ | 0.02 |" in text
+    assert "| nn2, schedule.peak_value | - | 0.02 | 0.02 |" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out=x"], "no results given; pass the directories of runs and sweeps"),
+        (["nowhere"], "--out is missing; pass --out=DIR"),
+        (
+            ["nowhere", "--out=x"],
+            "nowhere is not the directory of a run or a sweep: it has neither trials.csv (sweep) "
+            "nor metrics.jsonl (run)",
+        ),
+    ],
+)
+def test_mistake_is_one_sentence(arguments, message):
+    finished = command(*arguments)
+    found = (finished.returncode, finished.stdout, finished.stderr)
+    assert found == (2, "", f"error: {message}\n")
+    assert not (ROOT / "x").exists()

@@ -1,0 +1,192 @@
+"""The train command as a user runs it: real processes, signals, and files."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_SECONDS = 240
+NARROW = [
+    "--config=configs/quickstart.py",
+    "--config.epochs=20.5",
+    "--config.batch_size=256",
+    "--config.log_every_steps=2",
+    "--config.data.image_size=8",
+    "--config.model.width_multiplier=0.03125",
+    "--config.model.attention.width=4",
+    "--config.model.attention.num_heads=2",
+    "--config.model.attention.mlp_width=4",
+    "--config.schedule.peak_value=0.02",
+]
+# Compiles faster, for tests that do not depend on the model.
+FULLY_CONNECTED = ("--config.model.name=nn2", "--config.model.attention.name=none")
+
+
+def command(workdir, *flags):
+    return [sys.executable, "-m", "experiments.train", *NARROW, f"--workdir={workdir}", *flags]
+
+
+def train(workdir, *flags, cwd=ROOT):
+    return subprocess.run(
+        command(workdir, *flags),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def read(workdir):
+    """Returns the summary and the metrics of a run, without times."""
+    summary = json.loads((workdir / "summary.json").read_text())
+    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    del summary["seconds"], summary["examples_per_second"]
+    return summary, metrics
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return workdir, train(workdir)
+
+
+def test_finished_run_writes_its_files(finished):
+    workdir, process = finished
+    assert process.returncode == 0, process.stderr
+    last_line = process.stdout.splitlines()[-1]
+    assert last_line.startswith("test accuracy ")
+    assert str(workdir) in last_line
+    summary, metrics = read(workdir)
+    # 1,437 images in batches of 256 make 5 steps per epoch, and the last epoch is half an epoch.
+    assert [record["step"] for record in metrics] == [*range(5, 101, 5), 102]
+    assert [record["epoch"] for record in metrics] == [*range(1, 21), 20.4]
+    assert {*metrics[0]} == {
+        "step",
+        "epoch",
+        "learning_rate",
+        "train_loss",
+        "train_accuracy",
+        "test_loss",
+        "test_accuracy",
+    }
+    assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
+    assert summary["steps"] == 102
+    assert summary["test_accuracy"] == metrics[-1]["test_accuracy"]
+    assert summary["best_test_loss"] == min(record["test_loss"] for record in metrics)
+    assert len(summary["params_sha256"]) == 64
+    assert summary["platform"] == "cpu"
+    assert {"jax", "flax", "optax", "python"} <= set(summary["versions"])
+    assert json.loads((workdir / "config.json").read_text())["epochs"] == 20.5
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["100", "102"]
+    assert list(workdir.glob("events.out.tfevents.*"))
+
+
+def test_log_has_one_line_per_epoch(finished):
+    _, process = finished
+    assert len([line for line in process.stderr.splitlines() if "test_accuracy=" in line]) == 21
+    assert len(process.stderr.splitlines()) < 27
+
+
+def test_finished_run_is_left_alone(finished):
+    workdir, _ = finished
+    before = (workdir / "metrics.jsonl").read_bytes()
+    process = train(workdir)
+    assert process.returncode == 0
+    assert "was finished before" in process.stdout
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_workdir_of_another_config_is_refused(finished):
+    workdir, _ = finished
+    process = train(workdir, "--config.seed=1")
+    assert process.returncode == 2
+    assert "belongs to a run with another config (seed=0, not 1)" in process.stderr
+
+
+@pytest.mark.parametrize("killed_by", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+def test_interrupted_run_resumes_bit_for_bit(finished, tmp_path, killed_by):
+    """The signal arrives when the first checkpoint has been saved."""
+    workdir = tmp_path / "run"
+    with subprocess.Popen(
+        command(workdir), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not list(workdir.glob("checkpoints/[0-9]*")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(killed_by)
+        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    if killed_by == signal.SIGINT:
+        assert process.returncode == 130
+        # Another epoch may be reported between the two sentences.
+        *before, last = stderr.splitlines()
+        assert "stopping after the current steps; send the signal again to stop at once" in before
+        assert re.fullmatch(
+            r"stopped by SIGINT at step \d+, which is saved; the same command resumes from there",
+            last,
+        )
+    assert not (workdir / "summary.json").exists()
+    resumed = train(workdir)
+    assert resumed.returncode == 0, resumed.stderr
+    assert read(workdir) == read(finished[0])
+
+
+def test_diverging_run_stops_before_it_saves_a_broken_state(tmp_path):
+    process = train(tmp_path / "run", *FULLY_CONNECTED, "--config.schedule.peak_value=1e6")
+    assert process.returncode == 2
+    message = process.stderr.splitlines()[-1]
+    assert "training diverged: the loss is" in message
+    assert "learning rate is" in message
+    assert "the same command would resume from scratch and end the same way" in message
+    assert not list((tmp_path / "run").glob("checkpoints/[0-9]*"))
+
+
+def test_default_workdir_has_the_name_of_the_config(tmp_path):
+    """A file stands in the way of `runs`, so that the error names the workdir."""
+    (tmp_path / "runs").write_text("in the way")
+    process = subprocess.run(
+        [sys.executable, "-m", "experiments.train", f"--config={ROOT}/configs/quickstart.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert "workdir runs/quickstart cannot be used" in process.stderr
+
+
+def test_progress_bar_shows_the_time_left_on_a_terminal(tmp_path):
+    """Standard error is a pseudo-terminal."""
+    leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (24, 120))
+    with subprocess.Popen(
+        command(tmp_path / "run", *FULLY_CONNECTED),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=follower,
+    ) as process:
+        os.close(follower)
+        shown = b""
+        # Reading from a pseudo-terminal raises once its other end is closed.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(leader, 4096):
+                shown += chunk
+        assert process.wait(TIMEOUT_SECONDS) == 0
+    os.close(leader)
+    text = shown.decode()
+    assert "102/102" in text
+    assert re.search(r"\[\d\d:\d\d<\d\d:\d\d", text), "the bar shows elapsed and remaining time"
+    assert text.count("test_accuracy=") == 21
