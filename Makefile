@@ -1,12 +1,13 @@
-# Each command sets up what it needs, once. PYTHON=python3.12 make test takes another interpreter,
-# and another venv.
-PYTHON ?= python3
-VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
+# Each command sets up what it needs, once, with the newest supported Python that it finds. Set
+# PYTHON=python3.11 to use another one, which gets an environment of its own.
+PYTHON ?=
+VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 INSTALLED := $(VENV)/.installed
-PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
+PYTEST_FLAGS ?=
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
 LIBRARY_TESTS := loganneal_jax docs/schedules.md tests/loganneal_jax
 
-.PHONY: train test test-all test-library lint types
+.PHONY: train test test-all test-library test-newest constraints lint types
 
 train: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.train --config=configs/quickstart.py
@@ -30,4 +31,15 @@ types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 $(INSTALLED): pyproject.toml constraints.txt
-	scripts/venv.sh $(PYTHON) $(VENV)
+	scripts/venv.sh $(VENV) "$(PYTHON)" constraints.txt
+
+# The newest release of every dependency, without constraints.txt: finds what a new release breaks.
+test-newest:
+	scripts/venv.sh .venv-newest "$(PYTHON)"
+	.venv-newest/bin/pip freeze --exclude-editable
+	.venv-newest/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# Renews constraints.txt from the newest releases, for every supported Python.
+constraints:
+	python3 scripts/constraints.py > constraints.new
+	mv constraints.new constraints.txt

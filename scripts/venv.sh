@@ -1,14 +1,13 @@
 #!/bin/sh
-# Creates the virtual environment DIR with the interpreter PYTHON and installs the project in it.
-#   scripts/venv.sh PYTHON DIR
+# Creates the virtual environment DIR and installs the project into it.
+#   scripts/venv.sh DIR PYTHON [CONSTRAINTS]
+# PYTHON is the name of an interpreter, or "" for the newest supported one. Without CONSTRAINTS, pip
+# takes the newest version of every package.
 set -eu
-python=$(scripts/python.sh "$1")
-dir=$2
-if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-    echo "error: PYTHON=$1 is $("$python" --version); Python 3.11 or newer is needed" >&2
-    exit 2
-fi
+dir=$1
+python=$(scripts/python.sh ${2:+"$2"})
 echo "Setting up $dir with $("$python" --version) (once, a few minutes)"
-"$python" -m venv "$dir"
-"$dir/bin/pip" install --quiet --editable '.[experiments,dev]' --constraint constraints.txt
+# --clear: an environment of another Python cannot be reused.
+"$python" -m venv --clear "$dir"
+"$dir/bin/pip" install --quiet --editable '.[experiments,dev]' ${3:+--constraint "$3"}
 touch "$dir/.installed"

@@ -1,10 +1,12 @@
 """Runs every test on eight virtual CPU devices, where silent rank promotion is an error."""
 
 import os
+import re
 import tempfile
 
 import chex
 import jax
+import pytest
 
 # Compiling takes most of a test's time, and code that runs for milliseconds need not be optimized.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
@@ -16,3 +18,25 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 KERAS_HOME = tempfile.TemporaryDirectory()
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ["KERAS_HOME"] = KERAS_HOME.name
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--only-skip",
+        metavar="REGEX",
+        help="fail if a test is skipped for a reason that does not match REGEX",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Fails the run for an unexpected skip; -rs lists all skipped tests with their reasons."""
+    allowed = session.config.getoption("--only-skip")
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if allowed is None or reporter is None or hasattr(session.config, "workerinput"):
+        return
+    reasons = {report.longrepr[2] for report in reporter.stats.get("skipped", [])}
+    unexpected = sorted(reason for reason in reasons if not re.search(allowed, reason))
+    if unexpected:
+        reporter.write_line(f"unexpected skips: {'; '.join(unexpected)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

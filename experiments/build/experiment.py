@@ -150,6 +150,7 @@ def with_schedule(experiment: Experiment, changes: Mapping[str, float]) -> Exper
     """
     config = ConfigDict(experiment.config)
     config.schedule.update(changes)
+    fields.check(config)
     run = Run(experiment.steps_per_epoch, experiment.num_steps)
     return dataclasses.replace(
         experiment, config=plain(config), schedule=make_schedule(config.schedule, run)

@@ -62,7 +62,8 @@ def resolve(field: str, name: str, known: Mapping[str, Named]) -> Named:
       The value in `known`, or the imported attribute.
 
     Raises:
-      UserError: the name is unknown, or the attribute cannot be imported.
+      UserError: the name is unknown, the attribute cannot be imported, or it is not callable
+        although the known values are.
 
     >>> resolve("optimizer.name", "sgd", {"sgd": 1})
     1
@@ -78,7 +79,12 @@ def resolve(field: str, name: str, known: Mapping[str, Named]) -> Named:
             "as package.module:attribute"
         )
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        value = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # the module may raise anything while it is imported
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{field}={shown(name)} cannot be imported: {reason}") from error
+    if all(map(callable, known.values())) and not callable(value):
+        raise UserError(
+            f"{field}={shown(name)} has type {type(value).__name__}; it must be a function"
+        )
+    return value

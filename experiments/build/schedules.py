@@ -11,9 +11,9 @@ import optax
 from ml_collections import ConfigDict
 
 import loganneal_jax
-from loganneal_jax import cyclical, phases
 from experiments.build import names, ranges
 from experiments.errors import UserError
+from loganneal_jax import cyclical, phases
 
 
 class Run(NamedTuple):

@@ -92,7 +92,7 @@ def roll_back(
     place = "from scratch" if newest is None else f"from checkpoint {newest}"
     guard = experiment.guard
     if len(rollbacks) >= guard.max_rollbacks:
-        after = f" after {len(rollbacks)} rollbacks" if rollbacks else ""
+        after = f" after {_rollbacks(len(rollbacks))}" if rollbacks else ""
         raise UserError(
             f"{spike}{after}; the same command would resume {place} and end the same way: lower "
             f"schedule.peak_value or schedule.restart_value, lengthen schedule.warmup_epochs, or "
@@ -140,4 +140,8 @@ def adjusted(experiment: Experiment, rollbacks: Sequence[Mapping[str, Any]]) -> 
     try:
         return with_schedule(experiment, changes)
     except UserError as error:
-        raise UserError(f"the schedule after {len(rollbacks)} rollbacks: {error}") from error
+        raise UserError(f"the schedule after {_rollbacks(len(rollbacks))}: {error}") from error
+
+
+def _rollbacks(number: int) -> str:
+    return "1 rollback" if number == 1 else f"{number} rollbacks"

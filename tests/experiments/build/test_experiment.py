@@ -242,10 +242,22 @@ def test_with_schedule_rebuilds_the_schedule_and_keeps_everything_else():
     assert {**vars(warmer), **unchanged} == {**vars(experiment), **unchanged}
 
 
-def test_with_schedule_refuses_what_the_schedule_refuses():
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peak_value": 1e-4}, r"end_value must not be above peak_value=0\.0001"),
+        ({"peak_value": -0.1}, r"^schedule\.peak_value=-0\.1 is out of range; it must be at least"),
+        (
+            {"warmup_epochs": 8.5},
+            r"^schedule\.warmup_epochs=8\.5 is longer than the run, epochs=8\.0$",
+        ),
+    ],
+)
+def test_with_schedule_refuses_unusable_values(changes, message):
     experiment = build.build(digits_config())
-    with pytest.raises(UserError, match=r"end_value must not be above peak_value=0\.0001"):
-        build.with_schedule(experiment, {"peak_value": 1e-4})
+    with pytest.raises(UserError, match=message) as error:
+        build.with_schedule(experiment, changes)
+    assert_one_sentence(error.value)
 
 
 def test_optimizer_of_an_experiment_follows_its_schedule():

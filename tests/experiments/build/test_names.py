@@ -1,5 +1,6 @@
 """Names in a config: known names, `package.module:attribute`, and errors of one sentence."""
 
+import math
 import re
 
 import pytest
@@ -67,6 +68,13 @@ def test_name_that_cannot_be_imported_is_refused_with_the_reason(modules, name, 
         names.resolve("a.name", name, KNOWN)
     message = f"a.name={name!r} cannot be imported: {reason}"
     assert re.fullmatch(message, str(error.value)), str(error.value)
+
+
+def test_attribute_must_be_callable_if_the_known_values_are(modules):
+    with pytest.raises(UserError) as error:
+        names.resolve("a.name", "own_names:THREE", {"one": abs})
+    assert str(error.value) == "a.name='own_names:THREE' has type int; it must be a function"
+    assert names.resolve("a.name", "math:sqrt", {"one": abs}) is math.sqrt
 
 
 def test_long_name_is_shortened_in_the_message():

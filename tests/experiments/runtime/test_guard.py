@@ -5,7 +5,6 @@ import optax
 import pytest
 
 from configs import naveen2024
-from experiments.build.experiment import build
 from experiments.errors import UserError
 from experiments.program.alarm import NO_LIMIT, SILENT, Alarm, LossLimit
 from experiments.runtime import guard
@@ -147,9 +146,12 @@ def test_spike_ends_the_run_without_rollbacks():
         roll_back(experiment, 5, newest=None)
 
 
+def limit_of(config):
+    """Returns the loss limit of a config's section `guard` in a run with 5 steps per epoch."""
+    fields = {f"guard.{name}": value for name, value in config.guard.items()}
+    return small_experiment(**fields).guard.loss_limit
+
+
 def test_limit_of_naveen2024_is_4_5_after_two_epochs_in_experiment_1():
-    experiment = build(naveen2024.get_config("1,resnet34,log"))
-    assert experiment.steps_per_epoch == 390
-    assert experiment.guard.loss_limit == LossLimit(4.5, 780)
-    experiment = build(naveen2024.get_config("2,resnet50,log"))
-    assert experiment.guard.loss_limit.threshold is None
+    assert limit_of(naveen2024.get_config("1,resnet34,log")) == LossLimit(4.5, 2 * 5)
+    assert limit_of(naveen2024.get_config("2,resnet50,log")).threshold is None
