@@ -5,9 +5,9 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 INSTALLED := $(VENV)/.installed
 PYTEST_FLAGS ?=
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
-LIBRARY_TESTS := loganneal_jax docs/schedules.md tests/loganneal_jax
+LIBRARY_TESTS := loganneal_jax docs/schedules.md docs/peers.md tests/loganneal_jax
 
-.PHONY: train test test-all test-library test-newest constraints lint types
+.PHONY: train test test-all test-library test-newest test-oldest constraints lint types
 
 train: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.train --config=configs/quickstart.py
@@ -38,6 +38,16 @@ test-newest:
 	scripts/venv.sh .venv-newest "$(PYTHON)"
 	.venv-newest/bin/pip freeze --exclude-editable
 	.venv-newest/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# The library on the lowest versions that pyproject.toml declares.
+OLDEST := jax==0.5.3 jaxlib==0.5.3 optax==0.2.4 numpy==1.26.4
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS) $(LIBRARY_TESTS)
+
+.venv-oldest/.installed: pyproject.toml
+	$$(scripts/python.sh python3.11) -m venv --clear .venv-oldest
+	.venv-oldest/bin/pip install --quiet --editable . $(OLDEST) chex pytest pytest-xdist pytest-timeout hypothesis
+	touch $@
 
 # Renews constraints.txt from the newest releases, for every supported Python.
 constraints:

@@ -6,24 +6,38 @@ It compares a single cosine with `optax.cosine_decay_schedule`, and 1, 10, 100, 
 100 steps with `optax.sgdr_schedule`. For each schedule, it prints the time to build and trace it,
 the compile time, the number of instructions in the compiled program, and the time per evaluation
 in a compiled loop. It then prints the ratio of optax to ours.
+
+It also measures eager calls, `schedule(step)` outside of a compiled program, against
+`optax.warmup_cosine_decay_schedule`, and the time to import the library against that of jax and
+optax, each in new processes.
 """
 
 import argparse
 import os
 import platform
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from loganneal_jax import cyclical_cosine_schedule, cyclical_log_annealing_schedule
+from loganneal_jax import (
+    cyclical_cosine_schedule,
+    cyclical_log_annealing_schedule,
+    trapezoid_schedule,
+    with_warmup,
+)
 
 INTERVAL = 100
 EVALUATIONS = 20_000
 REPEATS = 5
+EAGER_CALLS = 500
+IMPORTS = 7
 CYCLE = {"init_value": 0.1, "peak_value": 0.1, "warmup_steps": 0, "end_value": 0.001}
 # Column heading -> number format.
 COLUMNS = {
@@ -59,6 +73,7 @@ def with_restarts(num_cycles: int) -> Factories:
             init_decay_steps=INTERVAL,
             restart_interval=INTERVAL,
             restart_multiplier=10 ** (1 / num_cycles),
+            variant="paper",
         ),
         "optax": lambda: optax.sgdr_schedule([{**CYCLE, "decay_steps": INTERVAL}] * num_cycles),
     }
@@ -104,8 +119,74 @@ def print_rows(title: str, factories: Factories) -> None:
     print(f"{title:>13}  {'optax / ours':17}  {cells}")
 
 
+def eager_schedules() -> dict[str, optax.Schedule]:
+    """Returns the schedules whose eager calls are measured; the first is the reference."""
+    restarts: dict[str, Any] = {
+        "init_decay_steps": 1000,
+        "restart_interval": 1000,
+        "restart_multiplier": 2.0,
+    }
+    return {
+        "optax warmup cosine": optax.warmup_cosine_decay_schedule(0.0, 0.1, 100, 1000, 0.001),
+        "optax sgdr, 10 cycles": optax.sgdr_schedule([{**CYCLE, "decay_steps": INTERVAL}] * 10),
+        "ours, log with restarts": cyclical_log_annealing_schedule(
+            0.1, 0.001, **restarts, warmup_steps=100
+        ),
+        "ours, cosine with restarts": cyclical_cosine_schedule(
+            0.1, 0.001, **restarts, warmup_steps=100
+        ),
+        "ours, trapezoid": trapezoid_schedule(0.1, 0.0, 1000, warmup_steps=100, cooldown_steps=200),
+        "ours, warmup of optax cosine": with_warmup(
+            optax.cosine_decay_schedule(0.1, 1000), warmup_steps=100
+        ),
+    }
+
+
+def print_eager_calls() -> None:
+    """Prints the time of one eager call of each schedule, and its ratio to optax's."""
+    schedules = eager_schedules()
+    best = dict.fromkeys(schedules, float("inf"))
+    # Alternate, so that other work on the machine affects all schedules.
+    for _ in range(REPEATS):
+        for name, schedule in schedules.items():
+            float(schedule(0))
+            start = time.perf_counter()
+            for step in range(EAGER_CALLS):
+                float(schedule(step))
+            best[name] = min(best[name], (time.perf_counter() - start) / EAGER_CALLS)
+    reference = next(iter(best.values()))
+    for name, seconds in best.items():
+        print(f"{name:>28}  {1e6 * seconds:8.1f} us/call  {seconds / reference:6.2f} x optax")
+
+
+def print_import_times() -> None:
+    """Prints the time to import the library after jax and optax, which every user imports."""
+    # Without gc.disable(), a collection of jax's objects (70 ms) falls into one of the imports.
+    program = (
+        "import gc, time; gc.disable(); start = time.perf_counter(); import jax, optax; "
+        "middle = time.perf_counter(); import loganneal_jax; "
+        "print(middle - start, time.perf_counter() - middle)"
+    )
+    # pip compiles an installed package to bytecode, so let the first import do the same here.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    rows = []
+    for _ in range(IMPORTS):
+        output = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        rows.append([float(seconds) for seconds in output.split()])
+    for name, seconds in zip(
+        ("jax and optax", "loganneal_jax"), zip(*rows, strict=True), strict=True
+    ):
+        print(f"{name:>28}  {1e3 * min(seconds):8.1f} ms to import")
+
+
 def main() -> None:
-    """Prints the hardware, the versions, and the table."""
+    """Prints the hardware, the versions, and the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cycles", type=int, nargs="+", default=[1, 10, 100, 1000])
     cycle_counts = parser.parse_args().cycles
@@ -120,6 +201,8 @@ def main() -> None:
     print_rows("single cosine", single_cosine())
     for num_cycles in cycle_counts:
         print_rows(str(num_cycles), with_restarts(num_cycles))
+    print_eager_calls()
+    print_import_times()
 
 
 if __name__ == "__main__":

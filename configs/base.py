@@ -70,7 +70,7 @@ def get_config() -> ConfigDict:
 
     # Changing the name changes the schedule. A schedule ignores the fields that it does not have.
     config.schedule = ConfigDict()
-    # SCHEDULES in experiments/build/schedules.py
+    # SCHEDULES in loganneal_jax/named.py
     config.schedule.name = "cyclical_log_annealing"
     config.schedule.peak_value = 0.1  # the learning rate at which the first decay begins
     config.schedule.end_value = 0.001
@@ -91,6 +91,8 @@ def get_config() -> ConfigDict:
     config.schedule.cooldown_fraction = 0.2  # trap: fraction of the run
     config.schedule.half_cycle_epochs = 1.0  # triangular schedules: from end_value to peak_value
     config.schedule.triangle_decay_rate = 0.9999  # triangular_exp_range: factor per step
+    # Options of loganneal_jax.make_schedule that have no field here, such as power of polynomial
+    config.schedule.options = ConfigDict()
 
     config.loss = ConfigDict()
     config.loss.name = "softmax_cross_entropy"  # LOSSES in experiments/tasks/losses.py

@@ -11,8 +11,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import cli
-from experiments.build.schedules import SCHEDULES
 from experiments.results import schedule_curves
+from loganneal_jax import named
 
 BASE_CONFIG = Path(__file__).parents[1] / "configs" / "base.py"
 
@@ -38,8 +38,8 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "schedule",
         None,
-        f"Comma-separated names from {', '.join(SCHEDULES)}, or package.module:attribute. Defaults "
-        "to the config's schedule.",
+        f"Comma-separated names from {', '.join(named.SCHEDULES)}, or package.module:attribute. "
+        "Defaults to the config's schedule.",
     )
     flags.DEFINE_float("epochs", None, "Number of epochs. Defaults to the config's.")
     flags.DEFINE_integer(

@@ -6,17 +6,19 @@ rank and dtype are checked. Concrete numbers are returned as Python floats, so a
 value whose range was checked.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeGuard
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 MAX_STEPS = 2**31 - 1
 # For bases close to 1, eq. (4) scales the range by up to 1e8, and the result must fit in float32.
-_MAX_MAGNITUDE = 1e30
+MAX_MAGNITUDE = 1e30
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -26,13 +28,19 @@ def _is_traced(value: object) -> TypeGuard[jax.Array]:
 
 
 def steps(name: str, value: object, *, minimum: int = 1) -> int:
-    """Returns a number of steps as an int between `minimum` and the largest int32."""
+    """Returns a number of steps as an int between `minimum` and the largest int32.
+
+    An integer scalar of NumPy or JAX counts as an int.
+    """
+    _check_not_traced(name, value)
+    if isinstance(value, np.ndarray | jax.Array) and np.ndim(value) == 0:
+        value = np.asarray(value)[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name} must be an int (a number of steps), got {value!r}.")
-    if not isinstance(value, int | np.integer) or not minimum <= value <= MAX_STEPS:
-        raise ValueError(
-            f"{name} must be an integer between {minimum} and {MAX_STEPS}, got {value}."
-        )
+    if not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be an int, got {value}; convert it with int() or round().")
+    if not minimum <= value <= MAX_STEPS:
+        raise ValueError(f"{name} must be an int between {minimum} and {MAX_STEPS}, got {value}.")
     return int(value)
 
 
@@ -64,9 +72,9 @@ def number(
     # The negated comparison also rejects NaN. A Python int is compared before the conversion to
     # float, which overflows for large ints.
     concrete = value if isinstance(value, int) else float(value)
-    if not abs(concrete) <= _MAX_MAGNITUDE:
+    if not abs(concrete) <= MAX_MAGNITUDE:
         raise ValueError(
-            f"{name} must be finite and at most {_MAX_MAGNITUDE:g} in magnitude, got {value}."
+            f"{name} must be finite and at most {MAX_MAGNITUDE:g} in magnitude, got {value}."
         )
     # Schedules compute in float32, so check the limits after rounding to float32.
     rounded = float(np.float32(concrete))
@@ -86,15 +94,44 @@ def ordered(low_name: str, low: float | jax.Array, high_name: str, high: float |
 
 
 def static_number(
-    name: str, value: object, *, above: float | None = None, minimum: float | None = None
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
 ) -> float:
     """Returns a number that determines the program's structure, so it cannot be traced."""
-    if _is_traced(value):
-        raise TypeError(
-            f"{name} must be a Python number, because its value is needed at trace time, "
-            f"got {value!r}."
-        )
-    return float(number(name, value, above=above, minimum=minimum))
+    _check_not_traced(name, value)
+    return float(number(name, value, above=above, minimum=minimum, maximum=maximum))
+
+
+def unused(name: str, value: Any, default: object, *, needs: str) -> None:
+    """Raises a ValueError if an argument without effect differs from its default.
+
+    Args:
+      name: Name of the argument.
+      value: Its value.
+      default: Its default, a string, a number, or None.
+      needs: What gives the argument an effect, such as "warmup_steps of at least 1".
+    """
+    if value is default:
+        return
+    if not _is_traced(value) and np.ndim(value) == 0 and np.asarray(value) == default:
+        return
+    raise ValueError(
+        f"{name} must be left at its default, {default!r}, because it has no effect without "
+        f"{needs}, got {value!r}."
+    )
+
+
+def warmup(warmup_steps: object, warmup_init_value: object) -> tuple[int, float | jax.Array]:
+    """Returns the number of steps and the initial value of a linear warmup, validated."""
+    num_steps = steps("warmup_steps", warmup_steps, minimum=0)
+    init_value = number("warmup_init_value", warmup_init_value)
+    if num_steps == 0:
+        unused("warmup_init_value", init_value, 0.0, needs="warmup_steps of at least 1")
+    return num_steps, init_value
 
 
 def choice(name: str, value: object, allowed: Sequence[str]) -> None:
@@ -105,23 +142,41 @@ def choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
 
 
-def function(name: str, value: Callable[..., ArrayLike]) -> None:
-    """Raises a TypeError if `value` is not callable."""
-    if not callable(value):
-        raise TypeError(f"{name} must be a function, got {value!r}.")
+def schedule(name: str, value: object) -> None:
+    """Raises a TypeError if `value` is not a function of a step count."""
+    _function(name, value, "a function of the step count", (0,))
 
 
-def boundaries(name: str, values: object, *, after: int = 0) -> list[int]:
-    """Returns strictly increasing step counts, all greater than `after`."""
-    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+def shape(name: str, value: object) -> None:
+    """Raises a TypeError if `value` is not a function of the elapsed and remaining steps."""
+    _function(name, value, "a function of the elapsed and remaining steps", (0, 0))
+
+
+def schedules(name: str, values: object) -> None:
+    """Raises a TypeError if `values` is not a sequence of functions of a step count."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"{name} must be a sequence of schedules, got {values!r}.")
+    for i, value in enumerate(values):
+        schedule(f"{name}[{i}]", value)
+
+
+def boundaries(name: str, values: object, *, after: int = 0, repeats: bool = False) -> list[int]:
+    """Returns increasing step counts, all greater than `after`.
+
+    They increase strictly, unless `repeats` allows equal ones.
+    """
+    _check_not_traced(name, values)
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | jax.Array):
         raise TypeError(f"{name} must be a sequence of step counts, got {values!r}.")
     if np.ndim(values) != 1:
         raise ValueError(f"{name} must be one-dimensional, got {values!r}.")
+    values = np.asarray(values) if isinstance(values, jax.Array) else values
     checked = [steps(f"{name}[{i}]", value) for i, value in enumerate(values)]
+    if repeats and sorted(checked) == checked and all(value > after for value in checked[:1]):
+        return checked
     if any(low >= high for low, high in zip([after, *checked], checked, strict=False)):
-        raise ValueError(
-            f"{name} must be strictly increasing and greater than {after}, got {checked}."
-        )
+        order = "must not decrease" if repeats else "must be strictly increasing"
+        raise ValueError(f"{name} {order} and must be greater than {after}, got {checked}.")
     return checked
 
 
@@ -149,3 +204,32 @@ def array(name: str, values: object) -> np.ndarray | jax.Array:
             f"{name} must be finite in float32, got {numbers[index]} at index {index}."
         )
     return numbers.astype(np.float32)
+
+
+def _check_not_traced(name: str, value: object) -> None:
+    if _is_traced(value):
+        raise TypeError(
+            f"{name} must be a Python number, because its value is needed at trace time, "
+            f"got {value!r}."
+        )
+
+
+def _function(name: str, value: object, kind: str, arguments: tuple[Any, ...]) -> None:
+    """Raises a TypeError if `value` cannot be called with the given arguments."""
+    if not callable(value):
+        raise TypeError(f"{name} must be {kind}, got {value!r}.")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # some builtins have no signature
+        return
+    try:
+        signature.bind(*arguments)
+        is_factory = hasattr(value, "is_schedule_factory")
+    except TypeError:
+        is_factory = True
+    if is_factory:
+        called = getattr(value, "__name__", repr(value))
+        raise TypeError(
+            f"{name} must be {kind}, got {value!r}, which needs other arguments; "
+            f"if it is a factory, pass what it returns: {called}(...)."
+        )

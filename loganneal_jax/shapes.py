@@ -11,11 +11,14 @@ long cycle. The fraction is smallest there, so its relative error would be large
 The formulas below use `x = elapsed / T`.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+Shape = Callable[[jax.Array, jax.Array], jax.Array]
 _EPSILON = float(np.finfo(np.float32).eps)
 
 
@@ -63,6 +66,91 @@ def cosine(elapsed: jax.Array, remaining: jax.Array) -> jax.Array:
     """
     # sin(pi/2 (1 - x))**2 is the same value without cancellation near the end of the cycle.
     return jnp.sin(np.float32(np.pi / 2) * linear(elapsed, remaining)) ** 2
+
+
+def cosine_power(elapsed: jax.Array, remaining: jax.Array, exponent: ArrayLike) -> jax.Array:
+    """Cosine shape raised to a power: `f = (1/2 (1 + cos(pi x)))**exponent`.
+
+    This is the parameter `exponent` of `optax.cosine_decay_schedule`.
+
+    Args:
+      elapsed: Steps since the start of the cycle, float32.
+      remaining: Steps until the end of the cycle, float32.
+      exponent: Positive scalar. 1 is the cosine; a larger exponent falls faster at the start.
+
+    Returns:
+      The fraction, float32. It is exactly 1 at `elapsed = 0` and exactly 0 at `remaining = 0`.
+
+    >>> fraction = cosine_power(jnp.float32(2), jnp.float32(2), exponent=2.0)
+    >>> print(np.asarray(fraction).round(4))
+    0.25
+    """
+    return cosine(elapsed, remaining) ** jnp.asarray(exponent, jnp.float32)
+
+
+def tanh(
+    elapsed: jax.Array, remaining: jax.Array, lower: ArrayLike = -7.0, upper: ArrayLike = 3.0
+) -> jax.Array:
+    """Shape of a hyperbolic tangent (Hsueh et al. 2019), as in the `TanhLRScheduler` of timm.
+
+    `f = 1/2 (1 - tanh(lower (1 - x) + upper x))`.
+
+    Args:
+      elapsed: Steps since the start of the cycle, float32.
+      remaining: Steps until the end of the cycle, float32.
+      lower: Argument of tanh at the start, a scalar. The lower it is, the closer the fraction
+        starts to 1, and the longer it stays there.
+      upper: Argument of tanh at the end, a scalar, above `lower`. The higher it is, the closer the
+        fraction ends to 0. It never reaches 0.
+
+    Returns:
+      The fraction, float32. It falls from `1/2 (1 - tanh(lower))` to `1/2 (1 - tanh(upper))`.
+
+    >>> print(np.asarray(tanh(jnp.float32([0, 7, 10]), jnp.float32([10, 3, 0]))).round(4))
+    [1.     0.5    0.0025]
+    """
+    weighted = (
+        jnp.asarray(lower, jnp.float32) * remaining + jnp.asarray(upper, jnp.float32) * elapsed
+    )
+    # 1/2 (1 - tanh(z)) equals sigmoid(-2 z), without cancellation where tanh is close to 1.
+    return jax.nn.sigmoid(-2.0 * (weighted / (elapsed + remaining)))
+
+
+def k_decay(elapsed: jax.Array, remaining: jax.Array, shape: Shape, k: ArrayLike) -> jax.Array:
+    """Shape with k-decay: evaluates another shape at `x**k` (Zhang and Li 2020).
+
+    This is the parameter `k_decay` of timm's `CosineLRScheduler` and `PolyLRScheduler`. To pass it
+    to `anneal` or `restarts`, use `functools.partial(shapes.k_decay, shape=shapes.cosine, k=2.0)`.
+
+    Args:
+      elapsed: Steps since the start of the cycle, float32.
+      remaining: Steps until the end of the cycle, float32.
+      shape: Any shape that depends on `x` only.
+      k: Positive scalar. 1 leaves the shape unchanged. Above 1, the fraction stays high for longer
+        and then falls faster.
+
+    Returns:
+      The fraction, float32. It equals that of `shape` at both ends.
+
+    >>> print(k_decay(jnp.float32(2), jnp.float32(2), shape=linear, k=2.0))
+    0.75
+    """
+    period = elapsed + remaining
+    is_inside = (elapsed > 0) & (remaining > 0)
+    half = 0.5 * period
+    inner_elapsed = jnp.where(is_inside, elapsed, half)
+    inner_remaining = jnp.where(is_inside, remaining, half)
+    # Close to the end, log(x) from `elapsed` loses the last steps of a long cycle.
+    log_x = jnp.where(
+        inner_remaining < inner_elapsed,
+        jnp.log1p(-jnp.minimum(inner_remaining, half) / period),
+        jnp.log(jnp.minimum(inner_elapsed, half) / period),
+    )
+    log_power = jnp.asarray(k, jnp.float32) * log_x
+    return shape(
+        jnp.where(is_inside, period * jnp.exp(log_power), elapsed),
+        jnp.where(is_inside, -period * jnp.expm1(log_power), remaining),
+    )
 
 
 def exponential(elapsed: jax.Array, remaining: jax.Array, log_rate: ArrayLike) -> jax.Array:

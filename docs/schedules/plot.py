@@ -39,16 +39,18 @@ def families() -> dict[str, dict[str, optax.Schedule]]:
     """Returns the schedules of each picture, by file name and panel title."""
     return {
         "log_annealing": {
-            "eq. (4), base 1 / range": la.log_annealing_schedule(PEAK, END, STEPS),
-            "eq. (4), base 1 / eta_min": la.log_annealing_schedule(PEAK, END, STEPS, base=1 / END),
-            "eq. (4), base = range": la.log_annealing_schedule(PEAK, END, STEPS, base=PEAK - END),
-            "normalized": la.log_annealing_schedule(PEAK, END, STEPS, variant="normalized"),
+            "eq. (4), base 1 / range": la.log_annealing_schedule(PEAK, END, STEPS, variant="paper"),
+            "eq. (4), base 1 / eta_min": la.log_annealing_schedule(
+                PEAK, END, STEPS, variant="paper", base=1 / END
+            ),
+            "eq. (4), base = range": la.log_annealing_schedule(
+                PEAK, END, STEPS, variant="paper", base=PEAK - END
+            ),
+            "normalized": la.log_annealing_schedule(PEAK, END, STEPS),
         },
         "cyclical_log_annealing": {
-            "eq. (4)": la.cyclical_log_annealing_schedule(PEAK, END, **CYCLES),
-            "normalized": la.cyclical_log_annealing_schedule(
-                PEAK, END, **CYCLES, variant="normalized"
-            ),
+            "eq. (4)": la.cyclical_log_annealing_schedule(PEAK, END, **CYCLES, variant="paper"),
+            "normalized": la.cyclical_log_annealing_schedule(PEAK, END, **CYCLES),
         },
         "log_step_size": {
             "log step size": la.log_step_size_schedule(PEAK, 40, restart_multiplier=1.5)
@@ -113,10 +115,10 @@ def overview() -> dict[str, optax.Schedule]:
     steps = OVERVIEW_EPOCHS * STEPS_PER_EPOCH
     return {
         "cyclical log annealing, eq. (4)": la.cyclical_log_annealing_schedule(
-            PEAK, END, **OVERVIEW_CYCLES
+            PEAK, END, **OVERVIEW_CYCLES, variant="paper"
         ),
         "cyclical log annealing, normalized": la.cyclical_log_annealing_schedule(
-            PEAK, END, **OVERVIEW_CYCLES, variant="normalized"
+            PEAK, END, **OVERVIEW_CYCLES
         ),
         "cyclical cosine": la.cyclical_cosine_schedule(PEAK, END, **OVERVIEW_CYCLES),
         "triangular2": la.triangular_schedule(END, PEAK, 10 * STEPS_PER_EPOCH, mode="triangular2"),

@@ -12,8 +12,8 @@ from configs import base
 from experiments.build import ranges
 from experiments.errors import UserError
 
-# Sections whose fields are free: they belong to a task that the user defines.
-FREE = ("task.options",)
+# Sections whose fields are free: options of a schedule, or of a task that the user defines.
+FREE = ("schedule.options", "task.options")
 TYPES: dict[type, str] = {
     bool: "True or False",
     int: "an int",

@@ -7,8 +7,11 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+
 import loganneal_jax
 from loganneal_jax import shapes
+from tests.loganneal_jax import catalog_standard
 
 LAST = 2**31 - 1  # largest count
 
@@ -48,6 +51,7 @@ INTERVALS = {
     "div_factor": (1.0, 50.0),
     "final_div_factor": (1.0, 1e5),
     "power": (0.5, 4.0),
+    **catalog_standard.INTERVALS,
 }
 
 
@@ -111,7 +115,7 @@ def linear_restarts(multiplier, interval):
 CASES = {
     "log_annealing": Case(
         loganneal_jax.log_annealing_schedule,
-        {"decay_steps": 40},
+        {"decay_steps": 40, "variant": "paper"},
         {**PEAK_AND_END, "first_step": 1.0},
         [39, 40],
         {},
@@ -119,7 +123,7 @@ CASES = {
     ),
     "log_annealing, explicit base": Case(
         loganneal_jax.log_annealing_schedule,
-        {"decay_steps": 40},
+        {"decay_steps": 40, "variant": "paper"},
         {**PEAK_AND_END, "base": 10.0, "first_step": 1.0},
         [39, 40],
         {},
@@ -127,7 +131,7 @@ CASES = {
     ),
     "log_annealing, normalized": Case(
         loganneal_jax.log_annealing_schedule,
-        {"decay_steps": 40, "variant": "normalized"},
+        {"decay_steps": 40},
         {**PEAK_AND_END, "first_step": 1.0},
         [39, 40],
         {-1: 0.1, 0: 0.1, 39: 0.001, 40: 0.001, LAST: 0.001},
@@ -135,7 +139,7 @@ CASES = {
     ),
     "cyclical_log_annealing": Case(
         loganneal_jax.cyclical_log_annealing_schedule,
-        CYCLIC_STRUCTURE,
+        {**CYCLIC_STRUCTURE, "variant": "paper"},
         {**CYCLIC_VALUES, "first_step": 1.0},
         CYCLIC_EDGES,
         {-1: 0.0001, 0: 0.0001},
@@ -143,7 +147,7 @@ CASES = {
     ),
     "cyclical_log_annealing, normalized": Case(
         loganneal_jax.cyclical_log_annealing_schedule,
-        {**CYCLIC_STRUCTURE, "variant": "normalized"},
+        CYCLIC_STRUCTURE,
         {**CYCLIC_VALUES, "first_step": 1.0},
         CYCLIC_EDGES,
         {0: 0.0001, 5: 0.1, 16: 0.001, 17: 0.05, 26: 0.001, 27: 0.05, 41: 0.001, 42: 0.05},
@@ -151,7 +155,7 @@ CASES = {
     ),
     "cyclical_log_annealing, no restarts": Case(
         loganneal_jax.cyclical_log_annealing_schedule,
-        {"init_decay_steps": 12},
+        {"init_decay_steps": 12, "variant": "paper"},
         {**PEAK_AND_END, "base": 0.5},
         [12],
         {12: 0.001, LAST: 0.001},
@@ -214,6 +218,7 @@ CASES = {
         {0: 0.1, 40: 0.001, LAST: 0.001},
         within_range,
     ),
+    **{name: Case(*fields) for name, fields in catalog_standard.CASES.items()},
     "constant": Case(
         functools.partial(loganneal_jax.anneal, shapes.constant),
         {"decay_steps": 40},
@@ -324,3 +329,16 @@ def value_intervals(case):
     # If a schedule has both, init_value is a lower bound and must not exceed peak_value.
     overrides = {"init_value": INTERVALS["end_value"]} if "peak_value" in case.values else {}
     return {name: overrides.get(name, INTERVALS[name]) for name in case.values}
+
+
+def build(name):
+    """Builds a schedule of the catalog."""
+    case = CASES[name]
+    return case.make(**case.structure, **case.values)
+
+
+def enable_x64():
+    """Returns a context with 64-bit types, in old and new versions of JAX."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    return jax.experimental.enable_x64()

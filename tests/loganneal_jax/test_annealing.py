@@ -28,6 +28,26 @@ COMPARISONS = {
         peers.sgdr(10, 2, 5),
         lambda lr, sgd: lr.CosineAnnealingWarmRestarts(sgd, 10, 2, END),
     ),
+    "three cycles, then the end": Comparison(
+        la.restarts(shapes.cosine, PEAK, END, restart_interval=10, num_cycles=3),
+        lambda step: np.where(step < 30, peers.cosine(step % 10, 10), END),
+        60,
+        peers.sgdr(10, 1, 3),
+    ),
+    "three growing cycles, then the end": Comparison(
+        la.restarts(
+            shapes.cosine, PEAK, END, restart_interval=10, restart_multiplier=2, num_cycles=3
+        ),
+        lambda step: np.where(step < 70, cosine_with_doubling_periods(step), END),
+        150,
+        peers.sgdr(10, 2, 3),
+    ),
+    "rising polynomial": Comparison(
+        la.anneal(lambda e, r: shapes.polynomial(e, r, 3.0), END, PEAK, 100),
+        lambda step: PEAK + (END - PEAK) * (1 - np.minimum(step / 100, 1)) ** 3,
+        200,
+        optax.polynomial_schedule(END, PEAK, 3, 100),
+    ),
     "polynomial": Comparison(
         la.anneal(lambda e, r: shapes.polynomial(e, r, 3.0), PEAK, 0.0, 100),
         lambda step: PEAK * (1 - np.minimum(step / 100, 1)) ** 3,
@@ -109,3 +129,73 @@ def test_restart_is_exact_where_a_logarithm_misplaces_it():
     assert timm_cosine(1210, 10, 3.0, 1.0, 0, 0.0, prefix=True) == pytest.approx(END)
     ours = la.restarts(shapes.cosine, PEAK, END, restart_interval=10, restart_multiplier=3.0)
     assert ours(1210) == np.float32(PEAK)
+
+
+@pytest.mark.parametrize("num_cycles", [1, 2, 3, 7])
+def test_unrounded_cosine_matches_hard_restarts_of_transformers(num_cycles):
+    """The formula is `get_cosine_with_hard_restarts_schedule_with_warmup` of transformers 4.57."""
+
+    def factor(step):
+        if step < 10:
+            return step / 10
+        progress = (step - 10) / (110 - 10)
+        if progress >= 1:
+            return 0.0
+        return max(0.0, 0.5 * (1 + math.cos(math.pi * ((num_cycles * progress) % 1.0))))
+
+    restarts = la.restarts(
+        shapes.cosine,
+        PEAK,
+        0.0,
+        restart_interval=100 / num_cycles,
+        num_cycles=num_cycles,
+        round_lengths=False,
+    )
+    ours = la.tabulate(la.with_warmup(restarts, 10), 150)
+    expected = [PEAK * factor(step) for step in range(150)]
+    np.testing.assert_allclose(ours, expected, rtol=2e-6, atol=2e-7 * PEAK)
+
+
+@pytest.mark.parametrize(("multiplier", "decay"), [(1.5, 0.5), (1.1, 1.0), (2.0, 0.9)])
+def test_unrounded_cosine_matches_timm_with_cycle_limit(multiplier, decay):
+    restarts = la.restarts(
+        shapes.cosine,
+        PEAK,
+        END,
+        restart_interval=10,
+        restart_multiplier=multiplier,
+        restart_decay=decay,
+        num_cycles=4,
+        round_lengths=False,
+    )
+    end = 10 * (1 - multiplier**4) / (1 - multiplier)
+    expected = [
+        timm_cosine(step, 10, multiplier, decay, 0, 0.0, prefix=True) if step < end else END
+        for step in range(200)
+    ]
+    np.testing.assert_allclose(la.tabulate(restarts, 200), expected, rtol=2e-6, atol=2e-7 * PEAK)
+
+
+@pytest.mark.parametrize("shape", [shapes.linear, shapes.cosine, shapes.rex])
+def test_rising_restarts_mirror_falling_ones(shape):
+    cycles = {"restart_interval": 10, "restart_multiplier": 1.5, "warmup_steps": 3, "hold_steps": 2}
+    falling = la.tabulate(la.restarts(shape, PEAK, END, **cycles, warmup_init_value=PEAK), 100)
+    rising = la.tabulate(la.restarts(shape, END, PEAK, **cycles, warmup_init_value=END), 100)
+    np.testing.assert_allclose(rising, PEAK + END - np.asarray(falling), atol=1e-7 * PEAK)
+    assert rising[13] == np.float32(PEAK)
+    assert rising[3] == rising[18] == np.float32(END)
+
+
+def test_decaying_peaks_stop_at_the_end_from_both_sides():
+    falling = la.restarts(shapes.linear, 0.4, 0.1, restart_interval=4, restart_decay=0.5)
+    np.testing.assert_allclose(falling(np.arange(5) * 4), [0.4, 0.2, 0.1, 0.1, 0.1], rtol=1e-6)
+    rising = la.restarts(shapes.linear, -0.4, -0.1, restart_interval=4, restart_decay=0.5)
+    np.testing.assert_allclose(rising(np.arange(5) * 4), [-0.4, -0.2, -0.1, -0.1, -0.1], rtol=1e-6)
+    for peak, end in ((0.4, 0.1), (-0.4, -0.1), (0.1, 0.4)):
+        concrete = la.restarts(shapes.linear, peak, end, restart_interval=4, restart_decay=0.5)
+        traced = jax.jit(
+            lambda peak, end, count: la.restarts(
+                shapes.linear, peak, end, restart_interval=4, restart_decay=0.5
+            )(count)
+        )
+        np.testing.assert_allclose(traced(peak, end, np.arange(20)), concrete(np.arange(20)))

@@ -34,9 +34,11 @@ CYCLES = {
     "warmup_init_value": 0.002,
 }
 SCHEDULES = {
-    "paper": cyclical_log_annealing_schedule(PEAK, END, **CYCLES),
-    "base 10": cyclical_log_annealing_schedule(PEAK, END, **CYCLES, base=10.0, first_step=2.5),
-    "normalized": cyclical_log_annealing_schedule(PEAK, END, **CYCLES, variant="normalized"),
+    "paper": cyclical_log_annealing_schedule(PEAK, END, **CYCLES, variant="paper"),
+    "base 10": cyclical_log_annealing_schedule(
+        PEAK, END, **CYCLES, variant="paper", base=10.0, first_step=2.5
+    ),
+    "normalized": cyclical_log_annealing_schedule(PEAK, END, **CYCLES),
     "cosine": cyclical_cosine_schedule(PEAK, END, **CYCLES),
 }
 # Compilation dominates the time of these tests, so compile each schedule once.
@@ -154,22 +156,34 @@ class VariantsTest(chex.TestCase):
 
 
 def test_log_annealing_ends_at_last_step_and_holds_its_value():
-    paper = tabulate(log_annealing_schedule(PEAK, END, 10), 12)
+    paper = tabulate(log_annealing_schedule(PEAK, END, 10, variant="paper"), 12)
     np.testing.assert_allclose(
         paper[np.array([0, 9, 11])], [0.124287, 0.075002, 0.075002], rtol=1e-5
     )
-    normalized = tabulate(log_annealing_schedule(PEAK, END, 10, variant="normalized"), 12)
+    normalized = tabulate(log_annealing_schedule(PEAK, END, 10), 12)
     assert normalized[0] == np.float32(PEAK)
     assert (normalized[9:] == np.float32(END)).all()
     assert (normalized[:9] > np.float32(END)).all()
 
 
 def test_paper_variant_starts_far_above_peak_in_long_cycle():
-    np.testing.assert_allclose(log_annealing_schedule(PEAK, END, 3910)(0), 0.252042, rtol=1e-5)
+    schedule = log_annealing_schedule(PEAK, END, 3910, variant="paper")
+    np.testing.assert_allclose(schedule(0), 0.252042, rtol=1e-5)
+
+
+def test_default_variant_starts_at_peak_and_ends_at_end_value():
+    for schedule in (
+        log_annealing_schedule(PEAK, END, 3910),
+        cyclical_log_annealing_schedule(PEAK, END, init_decay_steps=3910),
+    ):
+        assert schedule(0) == np.float32(PEAK)
+        assert (schedule(jnp.array([3909, 3910, LAST])) == np.float32(END)).all()
 
 
 def test_base_below_one_falls_to_zero_and_rises_again():
-    values = np.asarray(tabulate(log_annealing_schedule(0.1, 0.0, 1000, base=0.1), 1000))
+    values = np.asarray(
+        tabulate(log_annealing_schedule(0.1, 0.0, 1000, variant="paper", base=0.1), 1000)
+    )
     # 1 + log_0.1(pi T / t) = 0 at t = pi T / 10.
     lowest = int(values.argmin())
     assert lowest == round(np.pi * 100) - 1
@@ -185,15 +199,13 @@ def test_schedule_without_restarts_holds_end_value():
 
 
 def test_one_step_cycles_equal_peak():
-    schedule = cyclical_log_annealing_schedule(
-        PEAK, END, init_decay_steps=1, restart_interval=1, variant="normalized"
-    )
+    schedule = cyclical_log_annealing_schedule(PEAK, END, init_decay_steps=1, restart_interval=1)
     assert (schedule(jnp.arange(5)) == np.float32(PEAK)).all()
 
 
 def test_cycles_with_zero_range_are_constant():
     schedule = cyclical_log_annealing_schedule(
-        PEAK, 0.05, init_decay_steps=4, restart_interval=4, restart_decay=0.5
+        PEAK, 0.05, init_decay_steps=4, restart_interval=4, restart_decay=0.5, variant="paper"
     )
     # The peaks are 0.1, 0.05, and then end_value, which is their lower limit.
     np.testing.assert_allclose(schedule(jnp.arange(8, 100)), 0.05, rtol=2e-7)

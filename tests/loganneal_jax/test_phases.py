@@ -1,68 +1,55 @@
-"""Tests of the schedules with several phases: equality with formulas, optax, and PyTorch."""
+"""Tests of the schedules with several phases: equality with formulas and exact values."""
 
 import numpy as np
-import optax
 import pytest
 
 import loganneal_jax as la
-from tests.loganneal_jax import peers
-from tests.loganneal_jax.peers import END, PEAK, Comparison
+from loganneal_jax.phases import COOLDOWNS
+from tests.loganneal_jax.peers import END, PEAK
 
-
-def one_cycle(step, warmup_steps):
-    """Evaluates a cosine warmup followed by a cosine decay of 70 steps."""
-    return np.where(
-        step < warmup_steps,
-        peers.cosine(step, warmup_steps, PEAK / 25, PEAK),
-        peers.cosine(step - warmup_steps, 70, PEAK, PEAK / 25e4),
-    )
-
-
-def triangular(mode, amplitude, decay_rate=None):
-    """Builds the comparison of a triangular schedule with half cycles of 8 steps."""
-
-    def formula(step):
-        cycle = np.floor(1 + step / (2 * 8))
-        height = np.maximum(0, 1 - np.abs(step / 8 - 2 * cycle + 1))
-        return END + (PEAK - END) * height * amplitude(step, cycle)
-
-    return Comparison(
-        la.triangular_schedule(END, PEAK, 8, mode=mode, decay_rate=decay_rate),
-        formula,
-        200,
-        from_pytorch=lambda lr, sgd: lr.CyclicLR(
-            sgd, END, PEAK, 8, mode=mode, gamma=decay_rate or 1.0, cycle_momentum=False
-        ),
-    )
-
-
-COMPARISONS = {
-    "one cycle, optax": Comparison(
-        la.one_cycle_schedule(PEAK, 100),
-        lambda step: one_cycle(step, 30),
-        101,
-        optax.cosine_onecycle_schedule(100, PEAK),
-    ),
-    # PyTorch ends at the last step, not one step after it, so its warmup is one step shorter.
-    "one cycle, PyTorch": Comparison(
-        la.one_cycle_schedule(PEAK, 99, pct_start=29.5 / 99),
-        lambda step: one_cycle(step, 29),
-        100,
-        from_pytorch=lambda lr, sgd: lr.OneCycleLR(sgd, PEAK, 100, cycle_momentum=False),
-    ),
-    "triangular": triangular("triangular", lambda step, cycle: 1.0),
-    "triangular2": triangular("triangular2", lambda step, cycle: 2.0 ** (1 - cycle)),
-    "exp_range": triangular("exp_range", lambda step, cycle: 0.99**step, 0.99),
+COOLDOWN_FORMULAS = {
+    "linear": lambda x: 1 - x,
+    "1-sqrt": lambda x: 1 - np.sqrt(x),
+    "cosine": lambda x: 0.5 * (1 + np.cos(np.pi * x)),
 }
 
 
-@pytest.mark.parametrize(("name", "peer"), peers.pairs(COMPARISONS))
-def test_schedule_matches_peer(name, peer):
-    peers.assert_matches(COMPARISONS[name], peer)
+@pytest.mark.parametrize("cooldown", COOLDOWNS)
+@pytest.mark.parametrize(("peak", "end"), [(PEAK, END), (END, PEAK)], ids=["falling", "rising"])
+def test_trapezoid_equals_its_formula(cooldown, peak, end):
+    schedule = la.trapezoid_schedule(
+        peak, end, 50, warmup_steps=10, cooldown_steps=20, warmup_init_value=0.01, cooldown=cooldown
+    )
+    step = np.arange(70)
+    fall = COOLDOWN_FORMULAS[cooldown](np.clip((step - 30) / 20, 0, 1))
+    expected = np.where(step < 10, 0.01 + (peak - 0.01) * step / 10, end + (peak - end) * fall)
+    # Rising values are accurate relative to the largest one.
+    atol = 0.0 if peak > end else 1e-7 * PEAK
+    np.testing.assert_allclose(la.tabulate(schedule, 70), expected, rtol=2e-6, atol=atol)
 
 
-def test_one_cycle_peaks_and_ends_one_step_later_than_in_pytorch():
-    theirs = peers.pytorch_values(COMPARISONS["one cycle, PyTorch"].from_pytorch, 100)
-    ours = np.asarray(la.tabulate(la.one_cycle_schedule(PEAK, 100), 101))
-    assert (theirs.argmax(), ours.argmax()) == (29, 30)
-    np.testing.assert_allclose([theirs[99], ours[100]], PEAK / 25e4, rtol=1e-6)
+def test_trapezoid_without_plateau_or_cooldown():
+    triangle = la.trapezoid_schedule(1.0, 0.0, 8, warmup_steps=4, cooldown_steps=4)
+    np.testing.assert_allclose(
+        la.tabulate(triangle, 10), [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0, 0], atol=1e-7
+    )
+    plateau = la.trapezoid_schedule(1.0, 0.0, 8, warmup_steps=4, cooldown_steps=0)
+    np.testing.assert_allclose(la.tabulate(plateau, 10), [0, 0.25, 0.5, 0.75, *[1] * 6], atol=1e-7)
+
+
+def test_warmup_staircase_counts_boundaries_from_step_zero():
+    schedule = la.warmup_staircase_schedule(
+        1.0, boundaries=[6, 6, 9], warmup_steps=4, decay_rate=0.5
+    )
+    np.testing.assert_array_equal(
+        la.tabulate(schedule, 11), [0, 0.25, 0.5, 0.75, 1, 1, 0.25, 0.25, 0.25, 0.125, 0.125]
+    )
+
+
+def test_repeated_sigmoid_restarts_and_may_rise():
+    falling = np.asarray(la.tabulate(la.repeated_sigmoid_schedule(PEAK, END, 10, repeats=3), 40))
+    np.testing.assert_array_equal(falling[:10], falling[10:20])
+    np.testing.assert_array_equal(falling[:10], falling[20:30])
+    assert (falling[30:] == falling[30]).all()
+    rising = np.asarray(la.tabulate(la.repeated_sigmoid_schedule(END, PEAK, 10, repeats=3), 40))
+    np.testing.assert_allclose(rising, PEAK + END - falling, rtol=1e-6, atol=1e-7 * PEAK)

@@ -1,5 +1,9 @@
 """Tests that each shape equals its formula in float64 and is exact at both ends."""
 
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +20,19 @@ SHAPES = {
         lambda x, period: (1 - x) ** 1.5,
     ),
     "cosine": (shapes.cosine, lambda x, period: 0.5 * (1 + np.cos(np.pi * x))),
+    "cosine power": (
+        functools.partial(shapes.cosine_power, exponent=1.5),
+        lambda x, period: (0.5 * (1 + np.cos(np.pi * x))) ** 1.5,
+    ),
+    "tanh": (shapes.tanh, lambda x, period: 0.5 * (1 - np.tanh(-7 * (1 - x) + 3 * x))),
+    "k-decay of cosine": (
+        functools.partial(shapes.k_decay, shape=shapes.cosine, k=1.5),
+        lambda x, period: 0.5 * (1 + np.cos(np.pi * x**1.5)),
+    ),
+    "k-decay of linear": (
+        functools.partial(shapes.k_decay, shape=shapes.linear, k=0.5),
+        lambda x, period: 1 - x**0.5,
+    ),
     "exponential": (
         lambda elapsed, remaining: shapes.exponential(elapsed, remaining, np.log(0.01)),
         lambda x, period: (0.01**x - 0.01) / (1 - 0.01),
@@ -55,7 +72,20 @@ def test_shape_equals_formula_up_to_last_step(name):
         np.testing.assert_allclose(got, expected, rtol=2e-6, atol=2e-15)
 
 
-@pytest.mark.parametrize("name", ["linear", "polynomial", "cosine", "exponential", "1-sqrt", "rex"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "linear",
+        "polynomial",
+        "cosine",
+        "cosine power",
+        "k-decay of cosine",
+        "k-decay of linear",
+        "exponential",
+        "1-sqrt",
+        "rex",
+    ],
+)
 def test_shape_is_exactly_one_at_start_and_zero_at_end(name):
     periods = jnp.float32([1, 2, 3, 5, 7, 49, 1e3, 3910, 2**24, 2.0**31])
     shape = jax.jit(SHAPES[name][0])
@@ -91,3 +121,42 @@ def test_log_is_finite_at_any_base_and_close_to_base_one():
     log_bases = jnp.float32([-87.0, -1e-30, 0.0, 1e-30, 87.0])
     value = jax.vmap(jax.value_and_grad(lambda b: shapes.log(jnp.float32(0), jnp.float32(9), b)))
     assert all(np.isfinite(part).all() for part in value(log_bases))
+
+
+@pytest.mark.parametrize("shape", [shapes.linear, shapes.cosine, shapes.one_minus_sqrt])
+def test_k_decay_with_k_of_one_leaves_the_shape_unchanged(shape):
+    elapsed = jnp.arange(101, dtype=jnp.float32)
+    got = shapes.k_decay(elapsed, 100 - elapsed, shape=shape, k=1.0)
+    np.testing.assert_allclose(got, shape(elapsed, 100 - elapsed), rtol=2e-6)
+
+
+@hypothesis.settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@hypothesis.given(
+    k=st.floats(0.125, 8.0, width=32),
+    exponent=st.floats(0.125, 8.0, width=32),
+    period=st.integers(1, 2**31 - 1),
+)
+def test_k_decay_and_cosine_power_are_monotonic_and_have_finite_gradients(k, exponent, period):
+    elapsed = jnp.float32(np.linspace(0, period, 9).round())
+    remaining = jnp.float32(period - np.linspace(0, period, 9).round())
+    for fall in (_k_decay_of_linear, shapes.cosine_power):
+        parameter = k if fall is _k_decay_of_linear else exponent
+        values, slopes = _values_and_slopes(fall)(elapsed, remaining, jnp.float32(parameter))
+        assert (values[0], values[-1]) == (1, 0)
+        assert (np.diff(values) <= 1e-6).all()
+        assert np.isfinite(slopes).all()
+
+
+def _k_decay_of_linear(elapsed, remaining, k):
+    return shapes.k_decay(elapsed, remaining, shapes.linear, k)
+
+
+@functools.cache
+def _values_and_slopes(shape):
+    return jax.jit(jax.vmap(jax.value_and_grad(shape, argnums=2), (0, 0, None)))
+
+
+def test_tanh_is_accurate_where_the_formula_cancels():
+    # 1/2 (1 - tanh(9)) is 1.5e-8, which float32 cannot tell from 0 next to 1.
+    got = shapes.tanh(jnp.float32(10), jnp.float32(0), -9.0, 9.0)
+    np.testing.assert_allclose(got, 1 / (1 + np.exp(18.0)), rtol=2e-6)

@@ -3,11 +3,13 @@
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 
 import loganneal_jax
 from configs import base, quickstart
 from experiments.build.schedules import SCHEDULES, Run, make_schedule, make_schedule_by_name
 from experiments.errors import UserError
+from loganneal_jax import named
 
 STEPS_PER_EPOCH = 22  # 1,437 images in batches of 64
 EIGHT_EPOCHS = Run(STEPS_PER_EPOCH, 8 * STEPS_PER_EPOCH)
@@ -17,14 +19,23 @@ def rates_of(schedule, run=EIGHT_EPOCHS):
     return np.asarray(loganneal_jax.tabulate(schedule, run.num_steps))
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+# Names with an option that has neither a default nor a field.
+NEEDED = {
+    "inverse_time": {"time_steps": 10},
+    "range_test": {"min_value": 1e-4},
+    "step": {"step_size": 40},
+}
+
+
+@pytest.mark.parametrize("name", named.SCHEDULES)
 def test_name_alone_changes_the_schedule(name):
     """Every schedule works with the quickstart's other fields and differs from a constant."""
     config = quickstart.get_config().schedule
-    config.warmup_epochs = 1.0
+    config.warmup_epochs = 0.0 if name == "range_test" else 1.0
     rates = {}
     for other in ("constant", name):
         config.name = other
+        config.options = ConfigDict(NEEDED.get(other, {}))
         rates[other] = rates_of(make_schedule(config, EIGHT_EPOCHS))
     assert np.isfinite(rates[name]).all()
     assert (name == "constant") == np.array_equal(rates[name], rates["constant"])
@@ -82,4 +93,22 @@ def test_error_of_a_factory_names_the_schedule(monkeypatch, error):
     config = quickstart.get_config().schedule
     config.name = "constant"
     with pytest.raises(UserError, match=r"^schedule constant: no such rate$"):
+        make_schedule(config, EIGHT_EPOCHS)
+
+
+def test_options_without_a_field_of_their_own_reach_the_schedule():
+    config = quickstart.get_config().schedule
+    config.name = "polynomial"
+    config.options.power = 3.0
+    expected = loganneal_jax.polynomial_decay_schedule(0.1, 0.001, 176, power=3.0)
+    assert make_schedule(config, EIGHT_EPOCHS) == expected
+    config.options.pwer = 3.0
+    with pytest.raises(UserError, match=r"'pwer' is not an option of the schedule 'polynomial'; "):
+        make_schedule(config, EIGHT_EPOCHS)
+
+
+def test_schedule_without_a_required_option_is_refused():
+    config = quickstart.get_config().schedule
+    config.name = "step"
+    with pytest.raises(UserError, match=r"schedule step: .* needs the option 'step_size'"):
         make_schedule(config, EIGHT_EPOCHS)

@@ -7,9 +7,13 @@ import pytest
 
 import loganneal_jax
 from configs import base
-from experiments.build.schedules import SCHEDULES, Run
+from experiments.build.schedules import Run
 from experiments.errors import UserError
 from experiments.results import schedule_curves
+from loganneal_jax import named
+
+# The others need an option that the config does not set.
+DRAWN = sorted(named.SCHEDULES.keys() - {"inverse_time", "range_test", "step"})
 
 
 def section(**fields):
@@ -18,7 +22,7 @@ def section(**fields):
     return made
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", DRAWN)
 def test_line_is_the_table_of_the_schedule(name):
     run = Run(steps_per_epoch=10, num_steps=80)
     fields = section(restart_interval_epochs=2.0, warmup_epochs=0.5)
