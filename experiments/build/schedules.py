@@ -80,6 +80,12 @@ def _from_library(config: ConfigDict, run: Run) -> optax.Schedule:
     if warmup_steps and "warmup_init_value" in known:
         options["warmup_init_value"] = config.warmup_init_value
     if registry.has_end_value(config.name):
+        # The library allows rising schedules, but in a run one is most likely a mistake.
+        if config.end_value > config.peak_value:
+            raise ValueError(
+                f"end_value must not be above peak_value={config.peak_value}, got "
+                f"{config.end_value}."
+            )
         options["end_value"] = config.end_value
     return loganneal_jax.make_schedule(
         config.name,

@@ -127,7 +127,7 @@ BAD = [
     (
         "schedule.variant",
         "papr",
-        "schedule.variant='papr' is unknown; choose from paper, normalized$",
+        "schedule.variant='papr' is unknown; choose from normalized, paper$",
     ),
     ("schedule.base", 1.0, "base .*1"),
     (
@@ -175,7 +175,7 @@ def test_unusable_value_is_refused_in_one_sentence(path, value, message):
         ),
         (
             {"schedule.name": "cosine", "schedule.end_value": 0.2},
-            r"schedule cosine: end_value=0\.2 must not be above peak_value=0\.1",
+            r"schedule cosine: end_value must not be above peak_value=0\.1, got 0\.2",
         ),
     ],
 )

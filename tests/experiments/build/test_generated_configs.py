@@ -36,8 +36,8 @@ CHOICES = {
     "optimizer.weight_decay_mode": tuple(WEIGHT_DECAY_MODES),
     "optimizer.weight_decay_mask": tuple(MASKS),
     "schedule.name": tuple(SCHEDULES),
-    "schedule.variant": tuple(cyclical._VARIANTS),
-    "schedule.cooldown": tuple(phases._COOLDOWNS),
+    "schedule.variant": tuple(cyclical.VARIANTS),
+    "schedule.cooldown": tuple(phases.COOLDOWNS),
     "loss.name": tuple(LOSSES),
     "parallel.strategy": tuple(parallel.STRATEGIES),
 }

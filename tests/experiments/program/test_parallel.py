@@ -108,21 +108,30 @@ def float_images(monkeypatch):
     )
 
 
-def one_step(state, batch, *, strategy="jit", pieces=1):
-    """Makes one step of a ResNet, without augmentation."""
+@functools.cache
+def step_functions(strategy, pieces):
+    """Returns the compiled initialization and step of a ResNet, without augmentation."""
     experiment = experiment_of(strategy=strategy, pieces=pieces, augment=False)
     task, optimizer = experiment.task, experiment.optimizer
 
     def train_step(state, batch):
         return task.train_step(state, batch, optimizer)
 
-    if state is None:
-        state = jax.jit(lambda key: task.init(key, optimizer))(jax.random.key(0))
+    init = jax.jit(lambda key: task.init(key, optimizer))
     if strategy == "jit":
-        return state, jax.jit(train_step)(state, batch)
-    shares = jax.tree.map(lambda leaf: leaf.reshape(8, -1, *leaf.shape[1:]), batch)
+        return init, jax.jit(train_step)
     across = jax.pmap(train_step, axis_name=parallel.AXIS, in_axes=(None, 0), out_axes=None)
-    return state, across(state, shares)
+    return init, lambda state, batch: across(
+        state, jax.tree.map(lambda leaf: leaf.reshape(8, -1, *leaf.shape[1:]), batch)
+    )
+
+
+def one_step(state, batch, *, strategy="jit", pieces=1):
+    """Makes one step, from the initial state if there is none; returns the states around it."""
+    init, train_step = step_functions(strategy, pieces)
+    if state is None:
+        state = init(jax.random.key(0))
+    return state, train_step(state, batch)
 
 
 @pytest.mark.usefixtures("float_images")

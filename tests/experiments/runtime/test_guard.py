@@ -136,7 +136,7 @@ def test_rollback_rebuilds_only_the_schedule_and_the_optimizer():
 
 def test_schedule_that_a_rollback_makes_invalid_is_reported():
     experiment = experiment_with({"guard.peak_factor": 0.001})
-    with pytest.raises(UserError, match=r"^the schedule after 1 rollbacks: .*peak_value"):
+    with pytest.raises(UserError, match=r"^the schedule after 1 rollback: .*peak_value"):
         guard.adjusted(experiment, [roll_back(experiment, 55)])
 
 
