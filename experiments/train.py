@@ -62,10 +62,14 @@ def main() -> None:
         experiment = processes.together(lambda: build(config))
         summary, was_finished = loop.run(experiment, workdir, window)
     objective = experiment.task.objective
-    text = experiment.task.metrics[objective].text
+    metric = experiment.task.metrics[objective]
+    # A summary has None in place of a value that is not finite.
+    last, best = (
+        "not finite" if value is None else metric.text(value)
+        for value in (summary[f"test_{objective}"], summary[f"best_test_{objective}"])
+    )
     print(
-        f"test {objective} {text(summary[f'test_{objective}'])} "
-        f"(best {text(summary[f'best_test_{objective}'])}) after {summary['epochs']:g} epochs, "
+        f"test {objective} {last} (best {best}) after {summary['epochs']:g} epochs, "
         f"{summary['steps']} steps, in {summary['seconds']:.0f} s; "
         f"{'was finished before, in' if was_finished else 'wrote'} {workdir}"
     )

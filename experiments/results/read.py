@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments.errors import UserError
+from experiments.results import integrity
 
 TRIAL = ["phase", "data", "model", "setting", "seed"]
 PHASES = ("final", "tune")
@@ -173,6 +174,7 @@ def _read_directory(directory: Path) -> tuple[pd.DataFrame, dict[str, Any], Task
     if kind is None or not (directory / "summary.json").exists():
         lacking = lacking if kind is None else "no summary.json"
         raise UserError(f"{directory} is unfinished: it has {lacking}; run its command again")
+    integrity.check(directory)
     extra = ("command", "trials") if kind == "sweep" else ("epochs", "steps", "data", "model")
     file = directory / "summary.json"
     summary = _read_fields(

@@ -30,6 +30,21 @@ SEAL = "sha256.json"
 METADATA = "_CHECKPOINT_METADATA"  # Orbax writes times into this file after the seal is written
 
 
+class Unusable(UserError):
+    """No checkpoint can be restored.
+
+    Args:
+      reason: why.
+      directory: directory of the checkpoints.
+    """
+
+    def __init__(self, reason: str, directory: epath.Path) -> None:
+        super().__init__(
+            f"{reason}; to start from scratch, move {directory} away, or pass another --workdir"
+        )
+        self.reason = reason
+
+
 class Checkpointer:
     """Saves and restores the checkpoints in `workdir/checkpoints`; a context manager.
 
@@ -38,10 +53,15 @@ class Checkpointer:
     Args:
       workdir: directory of the run.
       max_to_keep: number of checkpoints to keep; older ones are deleted.
+      config_sha256: the fingerprint of the configs whose state is saved; no other is restored.
+
+    Raises:
+      Unusable: the directory cannot be used.
     """
 
-    def __init__(self, workdir: epath.Path, *, max_to_keep: int) -> None:
+    def __init__(self, workdir: epath.Path, *, max_to_keep: int, config_sha256: str) -> None:
         self.directory = workdir / "checkpoints"
+        self._config_sha256 = config_sha256
         if not on_bucket(workdir):
             self.directory = self.directory.absolute()
         self._saving = 0
@@ -59,7 +79,13 @@ class Checkpointer:
             else atomicity.AtomicRenameTemporaryPath,
             async_options=asynchronous,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        try:
+            if self.directory.exists() and not self.directory.is_dir():
+                raise NotADirectoryError("it is not a directory")
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except (OSError, ValueError) as error:
+            reason = f"{self.directory} cannot be used ({_one_line(error)})"
+            raise Unusable(reason, self.directory) from error
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +126,11 @@ class Checkpointer:
         Raises:
           UserError: this save, or the one before it, failed.
         """
-        extra = {"record": record, "sha256": _leaf_sha256s(state)}
+        extra = {
+            "record": record,
+            "sha256": _leaf_sha256s(state),
+            "config_sha256": self._config_sha256,
+        }
         with self._one_sentence():
             # Orbax waits for the previous save, whose callback still needs the previous step.
             self._manager.wait_until_finished()
@@ -133,7 +163,8 @@ class Checkpointer:
           The state and the record, or None if there is no checkpoint.
 
         Raises:
-          UserError: there are checkpoints, but all of them are damaged.
+          Unusable: there are checkpoints, but all of them are damaged, or the newest undamaged one
+            belongs to another config.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -152,9 +183,8 @@ class Checkpointer:
             return restored
         if damaged:
             each = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
-            raise UserError(
-                f"all checkpoints in {self.directory} are damaged ({each}); to start from scratch, "
-                f"move that directory away"
+            raise Unusable(
+                f"all checkpoints in {self.directory} are damaged ({each})", self.directory
             )
         return None
 
@@ -163,11 +193,19 @@ class Checkpointer:
             # The record first, so that Orbax never starts to restore a state of other shapes.
             args = ocp.args.Composite(extra=ocp.args.JsonRestore())
             extra = self._manager.restore(step, args=args).extra
+            if extra.get("config_sha256") != self._config_sha256:
+                raise Unusable(
+                    f"checkpoint {self.directory / str(step)} belongs to another config",
+                    self.directory,
+                )
             if extra["sha256"].keys() != _leaves(shapes).keys():
-                raise _Damaged("its arrays have other names, types, or shapes than this config's")
+                raise _Damaged(
+                    "its arrays have other names, types, or shapes than this config's on these "
+                    "devices"
+                )
             args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
             state = self._manager.restore(step, args=args).state
-        except _Damaged:
+        except (_Damaged, Unusable):
             raise
         except Exception as error:  # a damaged file makes Orbax raise almost any type
             raise _Damaged(f"it cannot be read: {type(error).__name__}") from error
@@ -175,6 +213,12 @@ class Checkpointer:
             if extra["sha256"][name] != sha256:
                 raise _Damaged(f"state{name} differs from what was saved")
         return state, extra["record"]
+
+    def delete_all(self) -> None:
+        """Deletes all checkpoints, so that the next save may be of any step."""
+        for path in self.directory.iterdir():
+            path.rmtree() if path.is_dir() else path.unlink()
+        self._manager.reload()
 
     def _seal(self) -> None:
         """Seals the checkpoint that is being saved; Orbax calls this just before the commit."""
@@ -199,11 +243,14 @@ class Checkpointer:
         try:
             yield
         except Exception as error:  # a full disk raises almost any type, with the reason inside
-            reason = " ".join(str(error).split())
             raise UserError(
-                f"a checkpoint could not be saved in {self.directory} ({reason}); the last "
-                f"checkpoint there is undamaged, and the same command resumes from it"
+                f"a checkpoint could not be saved in {self.directory} ({_one_line(error)}); the "
+                f"last checkpoint there is undamaged, and the same command resumes from it"
             ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 class _Damaged(Exception):
@@ -223,7 +270,9 @@ def _check_files(checkpoint: epath.Path) -> None:
         missing = str(epath.Path(error.filename).relative_to(checkpoint))
         listed = "" if missing == SEAL else f", but {SEAL} lists it"
         raise _Damaged(f"{missing} is missing{listed}") from error
-    except (ValueError, AttributeError) as error:
+    except OSError as error:  # such as a directory in place of the file, or a failing disk
+        raise _Damaged(f"{error.filename} cannot be read: {error.strerror}") from error
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _Damaged(f"{SEAL} differs from what was saved") from error
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+import loganneal_jax
 from experiments.build.experiment import Experiment, with_schedule
 from experiments.errors import UserError
 from experiments.program.alarm import SILENT, Alarm, LossLimit
 
 Rollback = dict[str, Any]
+PEAKS = ("restart_value", "peak_value")  # fields that a rollback may lower, in this order
 
 
 class Spike(Exception):
@@ -72,6 +74,34 @@ def check(
     raise Spike(sentence, step=step, loss=step_loss, learning_rate=learning_rate)
 
 
+def check_remedy(experiment: Experiment) -> None:
+    """Refuses rollbacks that would change nothing, before the run starts.
+
+    Args:
+      experiment: the experiment.
+
+    Raises:
+      UserError: rollbacks are allowed, but the schedule does not have what they change, or the
+        first one leaves a schedule that cannot be used.
+    """
+    guard, name = experiment.guard, experiment.config["schedule"]["name"]
+    if not guard.max_rollbacks:
+        return
+    changed = _changes(experiment, 0, experiment.num_steps)
+    if guard.extra_warmup_epochs and "warmup_epochs" not in changed:
+        raise UserError(
+            f"guard.extra_warmup_epochs={guard.extra_warmup_epochs:g} has no effect, because "
+            f"schedule.name={name!r} has no warmup; set it to 0, or choose another schedule"
+        )
+    if guard.peak_factor != 1 and changed.keys().isdisjoint(PEAKS):
+        raise UserError(
+            f"guard.peak_factor={guard.peak_factor:g} has no effect, because schedule.name="
+            f"{name!r} follows neither schedule.restart_value nor schedule.peak_value; set "
+            f"guard.max_rollbacks=0, or choose another schedule"
+        )
+    adjusted(experiment, [{"changed": changed}])
+
+
 def roll_back(
     spike: Spike, experiment: Experiment, rollbacks: Sequence[Rollback], *, newest: int | None
 ) -> Rollback:
@@ -87,7 +117,7 @@ def roll_back(
       A record of the spike, the step that the run returns to, and the fields that change.
 
     Raises:
-      UserError: the config allows no more rollbacks.
+      UserError: the config allows no more rollbacks, or a rollback would change nothing.
     """
     place = "from scratch" if newest is None else f"from checkpoint {newest}"
     guard = experiment.guard
@@ -98,14 +128,13 @@ def roll_back(
             f"schedule.peak_value or schedule.restart_value, lengthen schedule.warmup_epochs, or "
             f"raise guard.max_rollbacks (now {guard.max_rollbacks}), and pass another --workdir"
         )
-    schedule = experiment.config["schedule"]
-    first_restart_epoch = schedule["warmup_epochs"] + schedule["init_decay_epochs"]
-    restarted = spike.step > round(first_restart_epoch * experiment.steps_per_epoch)
-    use_restart_value = restarted and schedule["restart_value"] is not None
-    peak = "restart_value" if use_restart_value else "peak_value"
-    changed = {peak: schedule[peak] * guard.peak_factor}
-    if guard.extra_warmup_epochs:
-        changed["warmup_epochs"] = schedule["warmup_epochs"] + guard.extra_warmup_epochs
+    changed = _changes(experiment, newest or 0, spike.step)
+    if not changed:
+        raise UserError(
+            f"{spike}; resuming {place} would end the same way, because no field that guard."
+            f"peak_factor and guard.extra_warmup_epochs change acts on the steps up to there: "
+            f"change the schedule, and pass another --workdir"
+        )
     changes = ", ".join(f"schedule.{name}={value:g}" for name, value in changed.items())
     print(f"warning: {spike}; resuming {place} with {changes}", file=sys.stderr)
     return {
@@ -115,6 +144,35 @@ def roll_back(
         "from_step": newest or 0,
         "changed": {f"schedule.{name}": value for name, value in changed.items()},
     }
+
+
+def _changes(experiment: Experiment, start: int, stop: int) -> dict[str, float]:
+    """Returns the fields of the schedule to change, which alter its steps from start to stop."""
+    guard, schedule = experiment.guard, experiment.config["schedule"]
+    changed = {}
+    peaks = {name: schedule[name] * guard.peak_factor for name in PEAKS if schedule[name]}
+    for name, value in peaks.items():
+        if _acts(experiment, {name: value}, start, stop):
+            changed[name] = value
+            break
+    if guard.extra_warmup_epochs:
+        longer = {"warmup_epochs": schedule["warmup_epochs"] + guard.extra_warmup_epochs}
+        if _acts(experiment, longer, start, stop):
+            changed |= longer
+    return changed
+
+
+def _acts(experiment: Experiment, changes: Mapping[str, float], start: int, stop: int) -> bool:
+    """Returns whether other values of fields alter a learning rate from step start to stop."""
+    try:
+        changed = with_schedule(experiment, changes)
+    except UserError:
+        return True  # the run goes no further: `adjusted` reports the value
+    before, after = (
+        np.asarray(loganneal_jax.tabulate(each.schedule, each.num_steps))[start:stop]
+        for each in (experiment, changed)
+    )
+    return not np.array_equal(before, after)
 
 
 def adjusted(experiment: Experiment, rollbacks: Sequence[Mapping[str, Any]]) -> Experiment:

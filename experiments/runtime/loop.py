@@ -2,8 +2,9 @@
 
 import contextlib
 import statistics
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from experiments.runtime.environment import environment
 from experiments.runtime.profiler import Profiler, Window
 from experiments.runtime.progress import Progress
 from experiments.runtime.signals import StopRequest
-from experiments.runtime.telemetry import Telemetry
+from experiments.runtime.telemetry import METRICS, Telemetry, finite
 
 
 class Setup(NamedTuple):
@@ -81,6 +82,7 @@ def run(
         accumulate_steps=experiment.accumulate_steps,
         num_devices=jax.device_count(),
     )
+    guard.check_remedy(experiment)
     if window and window.first >= experiment.num_steps:
         raise UserError(
             f"--profile_steps={window.first}:{window.end} begins after the last step of the run, "
@@ -108,7 +110,7 @@ def _read_summary(directory: epath.Path) -> dict[str, Any] | None:
             f"workdir {directory} is not the directory that process 0 sees under that name; pass a "
             "--workdir that all processes share, such as gs://BUCKET/NAME"
         )
-    return workdir.read_summary(directory)
+    return workdir.read_summary(directory, warn=processes.is_first())
 
 
 def train(
@@ -136,7 +138,11 @@ def train(
     with (
         signals.caught() as received,
         Profiler(window, directory) as profiler,
-        Checkpointer(directory, max_to_keep=experiment.checkpoints.max_to_keep) as checkpointer,
+        Checkpointer(
+            directory,
+            max_to_keep=experiment.checkpoints.max_to_keep,
+            config_sha256=workdir.fingerprint([experiment.config]),
+        ) as checkpointer,
     ):
         stop_request = StopRequest(received, strategy.mesh)
         data = processes.together(experiment.task.load)
@@ -172,8 +178,9 @@ def train(
                 )
                 rollbacks = [*newest.rollbacks, rollback]
     summary = _summary(experiment, finished)
+    _warn_of_divergence(finished.history)
     if processes.is_first():
-        workdir.write_summary(directory, summary)
+        workdir.write_summary(directory, summary, files=("config.json", METRICS))
     return summary
 
 
@@ -299,21 +306,36 @@ def _scalars(split: str, metrics: Metrics) -> dict[str, float]:
     return {f"{split}_{name}": float(value) for name, value in metrics.compute().items()}
 
 
+def _warn_of_divergence(history: Sequence[Mapping[str, float]]) -> None:
+    """Warns about metrics that are not finite, although every loss and parameter is."""
+    for record in history:
+        lost = [name for name, value in finite(record).items() if value is None]
+        if lost and processes.is_first():
+            print(
+                f"warning: the run finished, but diverged: {', '.join(lost)} at step "
+                f"{record['step']} is not finite; summary.json says diverged, and files have null",
+                file=sys.stderr,
+            )
+            return
+
+
 def _summary(experiment: Experiment, finished: Progress) -> dict[str, Any]:
     """Returns the summary of a finished run; its speed is that of the median epoch."""
     history = finished.history
     steps = [record["step"] for record in history]
     examples_per_second = statistics.median(
-        (stop - start) * experiment.batches.batch_size / record["seconds"]
+        (stop - start) * experiment.batches.batch_size / max(record["seconds"], 0.001)
         for start, stop, record in zip([0, *steps], steps, history, strict=False)
     )
-    results: dict[str, float] = {}
+    records = [finite(record) for record in history]
+    results: dict[str, float | None] = {}
     for name, metric in experiment.task.metrics.items():
-        values = [record[f"test_{name}"] for record in history]
-        results[f"test_{name}"] = values[-1]
-        results[f"best_test_{name}"] = metric.best(values)
+        values = [value for record in records if (value := record[f"test_{name}"]) is not None]
+        results[f"test_{name}"] = records[-1][f"test_{name}"]
+        results[f"best_test_{name}"] = metric.best(values) if values else None
     return {
         **results,
+        "diverged": any(None in record.values() for record in records),
         "epochs": history[-1]["epoch"],
         "steps": steps[-1],
         "seconds": round(sum(record["seconds"] for record in history), 3),

@@ -8,10 +8,12 @@ import contextlib
 import functools
 import importlib
 import json
+import math
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
@@ -20,6 +22,8 @@ from tqdm import tqdm
 
 from experiments.errors import UserError
 from experiments.runtime.workdir import write_atomically
+
+METRICS = "metrics.jsonl"
 
 
 def _writers() -> ModuleType:
@@ -33,7 +37,9 @@ class Telemetry:
     """Writes the progress of one run; a context manager.
 
     A resumed run rewrites `metrics.jsonl` from its history, so that the file has neither gaps nor
-    duplicate lines. The file contains no times, so two runs of one config write the same bytes.
+    duplicate lines. The file contains no times, so two runs of one config write the same bytes. A
+    value that is not finite is null there. TensorBoard drops what an earlier process or the part
+    before a rollback reported after the step at which the run resumes.
 
     Args:
       workdir: directory of the run.
@@ -47,7 +53,8 @@ class Telemetry:
     ) -> None:
         threading.Thread(target=_writers, daemon=True).start()
         self._workdir = workdir
-        self._metrics_file = workdir / "metrics.jsonl"
+        self._metrics_file = workdir / METRICS
+        self._first_step = step + 1
         self._lines = [_line(record) for record in history]
         write_atomically(self._metrics_file, "".join(self._lines))
         self._events: set[epath.Path] = set()
@@ -57,7 +64,9 @@ class Telemetry:
 
     @functools.cached_property
     def _tensorboard(self) -> Any:
-        return _writers().SummaryWriter(os.fspath(self._workdir))
+        writer = _writers().SummaryWriter(os.fspath(self._workdir))
+        _write_start(writer, self._first_step)
+        return writer
 
     @functools.cached_property
     def _log(self) -> Any:
@@ -127,6 +136,25 @@ class Telemetry:
             ) from error
 
 
-def _line(record: dict[str, float]) -> str:
-    kept = {name: value for name, value in record.items() if name != "seconds"}
-    return json.dumps(kept) + "\n"
+def _write_start(writer: Any, step: int) -> None:
+    """Writes the event that makes TensorBoard drop all earlier events of this step or later."""
+    tf = importlib.import_module("tensorflow")
+    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    event = tf.compat.v1.Event(wall_time=time.time(), step=step, session_log=start)
+    # clu has no public method for events other than summaries.
+    resource = writer._summary_writer._resource
+    tf.raw_ops.ImportEvent(writer=resource, event=event.SerializeToString())
+
+
+def _line(record: Mapping[str, float]) -> str:
+    kept = {name: value for name, value in finite(record).items() if name != "seconds"}
+    return json.dumps(kept, allow_nan=False) + "\n"
+
+
+def finite(record: Mapping[str, float]) -> dict[str, float | None]:
+    """Returns a record with None in place of each value that is not finite.
+
+    >>> finite({"step": 3, "test_loss": math.nan})
+    {'step': 3, 'test_loss': None}
+    """
+    return {name: value if math.isfinite(value) else None for name, value in record.items()}

@@ -2,19 +2,24 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 from flax.traverse_util import flatten_dict
 
+from experiments import sealed
 from experiments.errors import UserError
 
 # Fields that may differ when a run resumes: the location of the data, and how devices share a step.
 MAY_CHANGE = ("data.data_dir", "parallel.strategy")
+SUMMARY = "summary.json"
+LOCK_MODE = 0o666  # less what the user's umask takes away
 
 
 @contextlib.contextmanager
@@ -31,7 +36,8 @@ def locked(workdir: epath.Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = None if on_bucket(workdir) else os.open(workdir / "lock", os.O_RDWR | os.O_CREAT)
+        flags = os.O_RDWR | os.O_CREAT
+        file = None if on_bucket(workdir) else os.open(workdir / "lock", flags, LOCK_MODE)
     except OSError as error:
         raise _unusable(workdir, error) from error
     if file is None:
@@ -41,11 +47,13 @@ def locked(workdir: epath.Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(file, 300).decode()
+            holder = os.read(file, 300).decode(errors="replace")
             raise UserError(
                 f"workdir {workdir} is in use by another process ({holder}); wait until it ends, "
                 f"or pass another --workdir"
             ) from error
+        except OSError as error:
+            raise _unusable(workdir, error) from error
         os.ftruncate(file, 0)
         os.write(file, f"{platform.node()}, process {os.getpid()}".encode())
         yield
@@ -75,14 +83,17 @@ def claim(workdir: epath.Path, config: Mapping[str, Any]) -> None:
     file = workdir / "config.json"
     try:
         if not file.exists():
-            _write_json(file, config)
+            _write_config(file, config)
             return
         stored = json.loads(file.read_text())
+        if not isinstance(stored, dict):
+            raise ValueError("it is not a JSON object")
     except OSError as error:
         raise _unusable(workdir, error) from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{file} is not the config of a run: {error}; pass another --workdir"
+            f"{file} is not the config of a run: {error}; pass another --workdir, or delete the "
+            f"file, and the same command resumes if the checkpoints belong to its config"
         ) from error
     ours, theirs = flatten_dict(config, sep="."), flatten_dict(stored, sep=".")
     different = [
@@ -98,36 +109,165 @@ def claim(workdir: epath.Path, config: Mapping[str, Any]) -> None:
             f"workdir {workdir} belongs to a run with another config ({'; '.join(refused)}); "
             f"pass another --workdir"
         )
-    if different:
-        _write_json(file, config)
+    # The summary of a finished run holds a hash of its config.json.
+    if different and not (workdir / SUMMARY).exists():
+        _write_config(file, config)
+
+
+def _write_config(file: epath.Path, config: Mapping[str, Any]) -> None:
+    try:
+        text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise UserError("the config has a number that is infinite or NaN; change it") from error
+    write_atomically(file, text)
 
 
 def _unusable(workdir: epath.Path, error: OSError) -> UserError:
-    return UserError(f"workdir {workdir} cannot be used ({error.strerror}); pass another --workdir")
+    place = "" if error.filename in (None, os.fspath(workdir)) else f": {error.filename}"
+    return UserError(
+        f"workdir {workdir} cannot be used ({error.strerror}{place}); pass another --workdir"
+    )
 
 
-def read_summary(workdir: epath.Path) -> dict[str, Any] | None:
-    """Returns the summary of a finished run, or None if the run is not finished."""
-    file = workdir / "summary.json"
-    return json.loads(file.read_text()) if file.exists() else None
+def fingerprint(configs: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a hash of configs without the fields that may differ when a run resumes.
+
+    Args:
+      configs: configs as nested dicts.
+
+    Returns:
+      64 hexadecimal digits.
+
+    >>> fingerprint([{"seed": 0}]) == fingerprint([{"seed": 0, "data": {"data_dir": "elsewhere"}}])
+    True
+    >>> fingerprint([{"seed": 0}]) == fingerprint([{"seed": 1}])
+    False
+    """
+    fixed = [
+        {
+            name: value
+            for name, value in flatten_dict(config, sep=".").items()
+            if not name.endswith(MAY_CHANGE)
+        }
+        for config in configs
+    ]
+    return sealed.digest(fixed)
 
 
-def write_summary(workdir: epath.Path, summary: Mapping[str, Any]) -> None:
-    """Writes `summary.json` atomically; its presence marks the run as finished."""
-    _write_json(workdir / "summary.json", summary)
+def read_summary(workdir: epath.Path, *, warn: bool = True) -> dict[str, Any] | None:
+    """Returns the summary of a finished run.
+
+    Args:
+      workdir: directory of the run or the sweep.
+      warn: whether this process prints the warning about a damaged file.
+
+    Returns:
+      The summary, or None if the run is not finished. A run whose summary is damaged, or one of
+      whose files differs from what the summary says, is not finished; its command writes them anew
+      from the checkpoints.
+
+    Raises:
+      UserError: the summary cannot be read.
+    """
+    file = workdir / SUMMARY
+    if not file.exists():
+        return None
+    try:
+        summary = sealed.loads(read_text(file))
+    except ValueError as error:
+        _damaged(file, str(error), warn)
+        return None
+    files = summary.pop("files", None)
+    if files is None:
+        _damaged(file, "it is another kind of file", warn)
+        return None
+    for name, sha256 in files.items():
+        other = workdir / name
+        if not other.exists():
+            _damaged(other, "it is missing", warn)
+            return None
+        if _file_sha256(other) != sha256:
+            _damaged(other, f"it does not match {SUMMARY}", warn)
+            return None
+    return summary
 
 
-def _write_json(file: epath.Path, content: Mapping[str, Any]) -> None:
-    write_atomically(file, json.dumps(content, indent=2) + "\n")
+def _damaged(file: epath.Path, reason: str, warn: bool) -> None:
+    if warn:
+        print(f"warning: {file} is damaged ({reason}); writing it anew", file=sys.stderr)
+
+
+def write_summary(workdir: epath.Path, summary: Mapping[str, Any], *, files: Sequence[str]) -> None:
+    """Writes `summary.json` atomically; its presence marks the run as finished.
+
+    Args:
+      workdir: directory of the run or the sweep.
+      summary: JSON values by name, none of them NaN or infinite.
+      files: names of files in the directory, whose hashes the summary holds too.
+    """
+    hashes = {name: _file_sha256(workdir / name) for name in files}
+    write_atomically(workdir / SUMMARY, sealed.dumps({**summary, "files": hashes}, indent=2))
+
+
+def read_text(file: epath.Path) -> str:
+    """Returns the text of a file; bytes that are not UTF-8 are replaced.
+
+    Args:
+      file: a file that exists.
+
+    Returns:
+      The text.
+
+    Raises:
+      UserError: the file cannot be read, or is a directory.
+    """
+    return _read_bytes(file).decode(errors="replace")
+
+
+def _read_bytes(file: epath.Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}); repair it or move it away, and run the "
+            f"same command again"
+        ) from error
+
+
+def _file_sha256(file: epath.Path) -> str:
+    return hashlib.sha256(_read_bytes(file)).hexdigest()
 
 
 def write_atomically(file: epath.Path, text: str) -> None:
     """Writes a file so that a reader sees either the old text or the new, never a part.
 
+    This holds after a power failure too, because the system writes the text to the disk before the
+    name. Object storage does so by itself.
+
     Args:
       file: the file; its directory exists.
       text: the complete content.
+
+    Raises:
+      UserError: there is a directory of that name.
     """
+    if file.is_dir():
+        raise UserError(
+            f"{file} cannot be written, because it is a directory; move it away, and run the same "
+            f"command again"
+        )
     partial_file = file.with_name(file.name + ".part")
-    partial_file.write_text(text)
-    partial_file.replace(file)
+    if on_bucket(file):
+        partial_file.write_text(text)
+        partial_file.replace(file)
+        return
+    with open(partial_file, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial_file, file)
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -15,16 +15,18 @@ from tqdm import tqdm
 from experiments.build.sweeps import Sweep
 from experiments.errors import Stopped, UserError
 from experiments.program import parallel
+from experiments.program.state import TrainState
 from experiments.program.steps import Examples, Metrics, pieces
 from experiments.results import read
 from experiments.runtime import signals, workdir
-from experiments.runtime.checkpoint import Checkpointer
+from experiments.runtime.checkpoint import Checkpointer, Record, Unusable
 from experiments.runtime.environment import environment
 from experiments.sweeping import plan, store, trials
 from experiments.sweeping.plan import Trial
 from experiments.sweeping.store import BlockResult, Rows
 
 Received = Callable[[], int | None]
+TABLE = "trials.csv"
 
 
 def run(sweep: Sweep, directory: epath.Path) -> tuple[dict[str, Any], bool]:
@@ -81,7 +83,7 @@ def _run(sweep: Sweep, tuning: Sequence[Trial], directory: epath.Path) -> dict[s
         final = plan.final_trials(sweep, chosen)
         final_rows, final_seconds = _run_phase(sweep, final, directory, received)
     table = pd.DataFrame(rows + final_rows)
-    workdir.write_atomically(directory / "trials.csv", table.to_csv(index=False))
+    workdir.write_atomically(directory / TABLE, table.to_csv(index=False))
     trial_columns = [name for name in table.columns if name in read.TRIAL or "." in name]
     diverged = table.groupby(trial_columns, dropna=False).diverged.any()
     task = final[0].experiment.task
@@ -96,7 +98,7 @@ def _run(sweep: Sweep, tuning: Sequence[Trial], directory: epath.Path) -> dict[s
         "objective": task.objective,
         **environment(),
     }
-    workdir.write_summary(directory, summary)
+    workdir.write_summary(directory, summary, files=("config.json", TABLE))
     return summary
 
 
@@ -135,12 +137,16 @@ def _run_group(
     sweep: Sweep, group: Sequence[Trial], directory: epath.Path, mesh: Mesh, received: Received
 ) -> BlockResult:
     """Runs the trials of one program, in blocks that fit into memory."""
-    block_size = store.read_block_size(directory)
+    block_size = store.read_block_size(directory, group)
+    finished: dict[epath.Path, BlockResult] = {}
     if block_size is not None:
         files = store.block_files(directory, len(group), block_size)
-        finished = [block for block in map(store.read_block, files) if block is not None]
+        for index, file in enumerate(files):
+            result = store.read_block(file, _block_trials(group, index, block_size))
+            if result is not None:
+                finished[file] = result
         if len(finished) == len(files):
-            return _joined(finished)
+            return _joined(list(finished.values()))
     first = group[0].experiment
     data = first.task.load()
     train = parallel.to_devices(data.train, trials.replicated(mesh))
@@ -149,15 +155,21 @@ def _run_group(
     programs = trials.make_programs(first, mesh, batched)
     if block_size is None:
         block_size = sweep.block_size or _size_that_fits(programs, group, train, mesh)
-        store.write_block_size(directory, block_size)
+        store.write_block_size(directory, group, block_size)
     results = []
     for index, file in enumerate(store.block_files(directory, len(group), block_size)):
-        block_trials = group[index * block_size : (index + 1) * block_size]
-        results.append(
-            store.read_block(file)
-            or _run_block(sweep, block_trials, programs, train, test, file, mesh, received)
-        )
+        block_trials = _block_trials(group, index, block_size)
+        result = finished.get(file)
+        if result is None:
+            result = _run_block(sweep, block_trials, programs, train, test, file, mesh, received)
+            store.write_block(file, block_trials, result, block_size=block_size)
+            file.with_suffix("").rmtree(missing_ok=True)
+        results.append(result)
     return _joined(results)
+
+
+def _block_trials(group: Sequence[Trial], index: int, block_size: int) -> Sequence[Trial]:
+    return group[index * block_size : (index + 1) * block_size]
 
 
 def _joined(results: Sequence[BlockResult]) -> BlockResult:
@@ -189,9 +201,10 @@ def _run_block(
     steps_per_epoch, num_steps = experiment.steps_per_epoch, experiment.num_steps
     block = _make_block(block_trials, mesh)
     learning_rates = np.asarray(block.learning_rates)
-    directory = file.with_suffix("")
-    with Checkpointer(directory, max_to_keep=1) as checkpointer:
-        restored = checkpointer.restore_latest(jax.eval_shape(programs.init, block))
+    with Checkpointer(
+        file.with_suffix(""), max_to_keep=1, config_sha256=store.fingerprint(block_trials)
+    ) as checkpointer:
+        restored = _restore(checkpointer, jax.eval_shape(programs.init, block))
         state, record = restored or (programs.init(block), {"history": []})
         history = record["history"]
         first_step = int(history[-1]["step"]) if history else 0
@@ -230,12 +243,19 @@ def _run_block(
             if epoch % sweep.checkpoint_every_epochs == 0 and stop < num_steps:
                 checkpointer.save(stop, state, {"history": history})
         bar.close()
-    result = BlockResult(
+    return BlockResult(
         store.make_rows(block_trials, history), sum(record["seconds"] for record in history)
     )
-    store.write_block(file, result)
-    directory.rmtree()
-    return result
+
+
+def _restore(checkpointer: Checkpointer, shapes: TrainState) -> tuple[TrainState, Record] | None:
+    """Restores the checkpoint of a block, or deletes it if it cannot be used."""
+    try:
+        return checkpointer.restore_latest(shapes)
+    except Unusable as error:
+        print(f"warning: {error.reason}; the block begins anew", file=sys.stderr)
+        checkpointer.delete_all()
+        return None
 
 
 def _means(split: str, parts: Sequence[Metrics], names: Iterable[str]) -> dict[str, list[float]]:

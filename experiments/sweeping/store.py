@@ -1,12 +1,18 @@
-"""The files of a sweep: the size of its blocks, and the rows of each finished block."""
+"""The files of a sweep: the size of its blocks, and the rows of each finished block.
 
-import json
+Each file is sealed, and names the trials that it belongs to by the hash of their configs. A file
+that is damaged, or belongs to other trials, is reported and not used.
+"""
+
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
 
+from experiments import sealed
+from experiments.runtime import workdir
 from experiments.runtime.workdir import write_atomically
 from experiments.sweeping.plan import Trial
 
@@ -21,16 +27,51 @@ class BlockResult(NamedTuple):
     seconds: float
 
 
-def read_block_size(directory: epath.Path) -> int | None:
-    """Returns the number of trials per block that a group of trials was started with, or None."""
-    file = directory / "plan.json"
-    return json.loads(file.read_text())["block_size"] if file.exists() else None
+def fingerprint(trials: Sequence[Trial]) -> str:
+    """Returns a hash of what trials are: their phase, setting, and config."""
+    names = [[trial.phase, trial.setting, dict(trial.values)] for trial in trials]
+    configs = workdir.fingerprint([trial.experiment.config for trial in trials])
+    return sealed.digest([names, configs])
 
 
-def write_block_size(directory: epath.Path, block_size: int) -> None:
+def read_block_size(directory: epath.Path, trials: Sequence[Trial]) -> int | None:
+    """Returns the number of trials per block that a group of trials was started with.
+
+    Args:
+      directory: directory of the group.
+      trials: the trials of the group.
+
+    Returns:
+      The number, or None if the group has not been started. If the plan is damaged, the number is
+      that of a finished block, or None if there is none.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    plan = directory / "plan.json"
+    if not plan.exists():
+        return None
+    try:
+        return _read(plan, trials, "block_size")["block_size"]
+    except ValueError as error:
+        _warn(plan, error, "taking the size of the blocks from finished ones, or anew")
+    for start in range(len(trials)):
+        file = directory / f"{start}.json"
+        if not file.exists():
+            continue
+        try:
+            block_size = sealed.loads(workdir.read_text(file))["block_size"]
+            _read(file, trials[start : start + block_size], "rows")
+        except (ValueError, KeyError, TypeError):
+            continue  # reported when the block is read
+        return block_size
+    return None
+
+
+def write_block_size(directory: epath.Path, trials: Sequence[Trial], block_size: int) -> None:
     """Stores the number of trials per block of a group of trials."""
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / "plan.json", json.dumps({"block_size": block_size}) + "\n")
+    _write(directory / "plan.json", trials, {"block_size": block_size})
 
 
 def block_files(directory: epath.Path, num_trials: int, block_size: int) -> list[epath.Path]:
@@ -42,17 +83,58 @@ def block_files(directory: epath.Path, num_trials: int, block_size: int) -> list
     return [directory / f"{start}.json" for start in range(0, num_trials, block_size)]
 
 
-def read_block(file: epath.Path) -> BlockResult | None:
-    """Returns the result of a finished block, or None."""
+def read_block(file: epath.Path, trials: Sequence[Trial]) -> BlockResult | None:
+    """Returns the result of a finished block.
+
+    Args:
+      file: the file of the block.
+      trials: the trials of the block.
+
+    Returns:
+      The result, or None if the block is not finished, or its file is damaged, with a warning.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
     if not file.exists():
         return None
-    content = json.loads(file.read_text())
+    try:
+        content = _read(file, trials, "rows")
+    except ValueError as error:
+        _warn(file, error, "running its trials again")
+        return None
     return BlockResult(content["rows"], content["seconds"])
 
 
-def write_block(file: epath.Path, result: BlockResult) -> None:
-    """Writes the result of a finished block."""
-    write_atomically(file, json.dumps({"seconds": result.seconds, "rows": result.rows}) + "\n")
+def write_block(
+    file: epath.Path, trials: Sequence[Trial], result: BlockResult, *, block_size: int
+) -> None:
+    """Writes the result of a finished block.
+
+    Args:
+      file: the file of the block.
+      trials: the trials of the block.
+      result: their result.
+      block_size: trials per block of the group; the last block may have fewer.
+    """
+    content = {"block_size": block_size, "seconds": result.seconds, "rows": result.rows}
+    _write(file, trials, content)
+
+
+def _write(file: epath.Path, trials: Sequence[Trial], content: dict[str, Any]) -> None:
+    write_atomically(file, sealed.dumps({"trials": fingerprint(trials), **content}))
+
+
+def _read(file: epath.Path, trials: Sequence[Trial], needed: str) -> dict[str, Any]:
+    """Reads a file of some trials; raises ValueError if it is damaged or belongs to others."""
+    content = sealed.loads(workdir.read_text(file))
+    if content.get("trials") != fingerprint(trials) or needed not in content:
+        raise ValueError("it belongs to other trials")
+    return content
+
+
+def _warn(file: epath.Path, reason: Exception, action: str) -> None:
+    print(f"warning: {file} is damaged ({reason}); {action}", file=sys.stderr)
 
 
 def make_rows(trials: Sequence[Trial], history: Sequence[dict[str, Any]]) -> Rows:

@@ -1,7 +1,9 @@
 """A checkpoint restores bit for bit, and damage to it is detected."""
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import threading
 
@@ -44,7 +46,7 @@ def record_at(step):
 
 
 def open_checkpoints(workdir):
-    return Checkpointer(epath.Path(workdir), max_to_keep=2)
+    return Checkpointer(epath.Path(workdir), max_to_keep=2, config_sha256="ours")
 
 
 def write(workdir, *steps):
@@ -206,6 +208,64 @@ def test_damage_on_a_bucket_restores_the_previous_checkpoint(tmp_path, monkeypat
         flip(workdir / "checkpoints" / "2" / name)
         assert_restored(restore(workdir), 1)
         assert names(workdir / "damaged_checkpoints") == ["2"]
+
+
+def test_directory_in_place_of_a_file_restores_the_previous_checkpoint(tmp_path, capsys):
+    write(tmp_path / "intact", 1, 2)
+    sealed = {*files(tmp_path / "intact" / "checkpoints" / "2")} - UNSEALED
+    for index, name in enumerate(sorted(sealed)):
+        workdir = tmp_path / str(index)
+        shutil.copytree(tmp_path / "intact", workdir)
+        (workdir / "checkpoints" / "2" / name).unlink()
+        (workdir / "checkpoints" / "2" / name).mkdir()
+        assert_restored(restore(workdir), 1)
+        assert f"{name} cannot be read: Is a directory)" in capsys.readouterr().err
+
+
+def test_failing_disk_restores_the_previous_checkpoint(tmp_path, monkeypatch, capsys):
+    write(tmp_path, 1, 2)
+    failing = tmp_path / "checkpoints" / "2" / "extra" / "metadata"
+    read_bytes = type(epath.Path(tmp_path)).read_bytes
+
+    def fail(path):
+        if os.fspath(path) == os.fspath(failing):
+            raise OSError(errno.EIO, "Input/output error", os.fspath(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "read_bytes", fail)
+    assert_restored(restore(tmp_path), 1)
+    assert "extra/metadata cannot be read: Input/output error)" in capsys.readouterr().err
+
+
+def test_checkpoint_of_another_config_is_refused(tmp_path):
+    write(tmp_path, 1)
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+
+    def restore_as_another():
+        directory = epath.Path(tmp_path)
+        with Checkpointer(directory, max_to_keep=2, config_sha256="theirs") as checkpointer:
+            checkpointer.restore_latest(shapes())
+
+    with pytest.raises(checkpoint.Unusable, match=r"checkpoints/1 belongs to another config; to s"):
+        restore_as_another()
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+def test_file_in_place_of_the_checkpoints_is_reported(tmp_path):
+    (tmp_path / "checkpoints").write_text("mine")
+    with pytest.raises(checkpoint.Unusable, match=r"checkpoints cannot be used \(.*\); to start"):
+        open_checkpoints(tmp_path)
+    assert (tmp_path / "checkpoints").read_text() == "mine"
+
+
+def test_any_step_can_be_saved_after_all_are_deleted(tmp_path):
+    write(tmp_path, 5, 6)
+    with open_checkpoints(tmp_path) as checkpointer:
+        checkpointer.delete_all()
+        assert checkpointer.latest_step() is None
+        checkpointer.save(1, state_at(1, seed=1), record_at(1))
+    assert names(tmp_path / "checkpoints") == ["1"]
+    assert_restored(restore(tmp_path), 1)
 
 
 def test_step_of_a_damaged_checkpoint_can_be_saved_again(tmp_path):

@@ -1,5 +1,6 @@
 """How a run detects a spike of its loss, and what a rollback changes."""
 
+
 import numpy as np
 import optax
 import pytest
@@ -105,6 +106,66 @@ def test_rollback_lowers_the_peak_before_the_spike(fields, step, changed, capsys
     warning = capsys.readouterr().err
     assert warning.startswith("warning: a spike; resuming from checkpoint 40 with schedule.")
     assert all(path in warning for path in changed)
+
+
+PLAIN = {"schedule.restart_multiplier": 1.0, "schedule.variant": "paper"}
+NO_RESTARTS = {"schedule.restart_interval_epochs": None}
+FIXED = {
+    **PLAIN,
+    **NO_RESTARTS,
+    "schedule.name": "tests.experiments.runtime.test_guard:fixed_schedule",
+}
+
+
+# A schedule that follows no field.
+def fixed_schedule(config, run):
+    return lambda count: np.float32(0.1) + 0 * count
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            FIXED,
+            r"^guard.peak_factor=0.5 has no effect, because schedule.name='tests.* follows neither",
+        ),
+        (
+            {**FIXED, "guard.extra_warmup_epochs": 1.0},
+            r"^guard.extra_warmup_epochs=1 has no effect, because schedule.name='tests.* has no wa",
+        ),
+        ({"guard.peak_factor": 0.001}, r"^the schedule after 1 rollback: .*peak_value"),
+    ],
+)
+def test_remedy_that_cannot_act_is_refused_at_the_start(fields, message):
+    fields = {"schedule.warmup_epochs": 0.0, **fields}
+    guard.check_remedy(experiment_with({**fields, "guard.max_rollbacks": 0}))
+    experiment = experiment_with(fields)
+    with pytest.raises(UserError, match=message):
+        guard.check_remedy(experiment)
+
+
+@pytest.mark.parametrize("name", ["cosine", "constant", "cyclical_cosine", "trap", "sig", "sig+"])
+def test_rollback_changes_a_field_that_acts(name):
+    """With cosine, `restart_value` would change nothing, and the same spike would return."""
+    restarts = (
+        {"schedule.restart_interval_epochs": 5.0} if name == "cyclical_cosine" else NO_RESTARTS
+    )
+    fields = {"schedule.name": name, "schedule.warmup_epochs": 0.0, **PLAIN, **restarts}
+    try:
+        experiment = experiment_with({**fields, "schedule.restart_value": 8.0})
+    except UserError:  # a config may also be refused for a field that its schedule does not have
+        assert name != "cyclical_cosine"
+        experiment = experiment_with(fields)
+    guard.check_remedy(experiment)
+    (path,) = roll_back(experiment, 70)["changed"]
+    field = "restart_value" if name == "cyclical_cosine" else "peak_value"
+    assert path == f"schedule.{field}"
+
+
+def test_rollback_that_cannot_act_before_the_spike_ends_the_run():
+    experiment = experiment_with({**FIXED, "schedule.warmup_epochs": 0.0})
+    with pytest.raises(UserError, match=r"^a spike; resuming from checkpoint 40 would end the sam"):
+        roll_back(experiment, 55)
 
 
 def test_rollbacks_accumulate_up_to_the_maximum():

@@ -2,16 +2,21 @@
 
 import contextlib
 import json
+import math
+import shutil
 import signal
 
 import jax
 import pytest
 from etils import epath
 
+from experiments import sealed
 from experiments.errors import Stopped, UserError
+from experiments.results import read
 from experiments.runtime import loop, signals
 from tests.experiments.runtime.lives import result, saved_steps
 from tests.experiments.runtime.small import small_experiment
+from tests.experiments.runtime.test_guard import FIXED
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +30,10 @@ def finished(tmp_path_factory):
 
 def test_summary_describes_the_task_and_its_metrics(finished):
     workdir, summary = finished
-    assert json.loads((workdir / "summary.json").read_text()) == summary
+    stored = sealed.loads((workdir / "summary.json").read_text())
+    assert set(stored.pop("files")) == {"config.json", "metrics.jsonl"}
+    assert stored == summary
+    assert summary["diverged"] is False
     assert summary["task"] == "classification"
     assert summary["data"] == "digits"
     assert summary["model"] == "nn2 (width 0.02)"
@@ -50,6 +58,78 @@ def test_finished_run_returns_its_summary(finished):
     assert loop.run(small_experiment(epochs=2.0), workdir) == (summary, True)
     after = {path: path.read_bytes() for path in workdir.glob("*.json*")}
     assert after == before
+
+
+def damage(workdir, name, finished):
+    """Copies a finished run, changes the last digit in one of its files, and returns the file."""
+    shutil.copytree(finished, workdir)
+    file = workdir / name
+    text = file.read_text()
+    last = max(index for index, letter in enumerate(text) if letter.isdigit())
+    file.write_text(f"{text[:last]}{'1' if text[last] == '2' else '2'}{text[last + 1 :]}")
+    return file
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl"])
+@pytest.mark.parametrize("how", ["digit", "empty"])
+def test_damaged_file_of_a_finished_run_is_written_anew(tmp_path, finished, capsys, name, how):
+    file = damage(tmp_path / "run", name, finished[0])
+    if how == "empty":
+        file.write_text("")
+    summary, was_finished = loop.run(small_experiment(epochs=2.0), epath.Path(tmp_path / "run"))
+    assert not was_finished
+    assert summary == finished[1]
+    assert result(tmp_path / "run") == result(finished[0])
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert warning.startswith(f"warning: {file} is damaged (it")
+    assert loop.run(small_experiment(epochs=2.0), epath.Path(tmp_path / "run")) == (summary, True)
+
+
+def test_directory_in_place_of_the_summary_is_refused(tmp_path, finished):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "run" / "summary.json").mkdir()
+    with pytest.raises(UserError, match=r"summary.json cannot be read \(Is a directory\); repair"):
+        loop.run(small_experiment(epochs=2.0), epath.Path(tmp_path / "run"))
+
+
+def test_checkpoint_of_another_config_is_refused(tmp_path, finished):
+    shutil.copytree(finished[0], tmp_path / "run")
+    for name in ("config.json", "summary.json"):
+        (tmp_path / "run" / name).unlink()
+    with pytest.raises(UserError, match=r"checkpoints/10 belongs to another config; to start from"):
+        loop.run(small_experiment(epochs=2.0, seed=1), epath.Path(tmp_path / "run"))
+    assert result_of_unfinished(tmp_path / "run") == result_of_unfinished(finished[0])
+
+
+def result_of_unfinished(workdir):
+    return saved_steps(workdir), (workdir / "metrics.jsonl").read_bytes()
+
+
+def test_run_that_diverges_writes_null_and_warns(tmp_path, monkeypatch, capsys):
+    scalars = loop._scalars
+
+    def with_nan(split, metrics):
+        found = scalars(split, metrics)
+        return {**found, "test_loss": math.nan} if split == "test" else found
+
+    monkeypatch.setattr(loop, "_scalars", with_nan)
+    summary, _ = loop.run(small_experiment(), epath.Path(tmp_path))
+    assert summary["diverged"] is True
+    assert (summary["test_loss"], summary["best_test_loss"]) == (None, None)
+    assert summary["test_accuracy"] > 0
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    for text in ((tmp_path / "metrics.jsonl").read_text(), (tmp_path / "summary.json").read_text()):
+        assert json.loads(text, parse_constant=refuse)["test_loss"] is None
+    assert "warning: the run finished, but diverged: test_loss at step 5 is not finite; " in (
+        capsys.readouterr().err
+    )
+    rows = read.read([tmp_path]).rows
+    assert rows.diverged.all()
+    assert rows.test_loss.isna().all()
 
 
 def test_batch_that_the_devices_cannot_share_is_refused(tmp_path):
@@ -122,3 +202,10 @@ def test_rollback_returns_to_the_checkpoint_and_lowers_the_peak(tmp_path, capsys
     assert summary["test_loss"] < 3
     stored = json.loads((tmp_path / "config.json").read_text())
     assert stored["schedule"]["restart_value"] == 1e6
+
+
+def test_guard_that_cannot_act_is_refused_before_anything_is_written(tmp_path):
+    experiment = small_experiment(**{**FIXED, "guard.max_rollbacks": 1})
+    with pytest.raises(UserError, match=r"^guard.peak_factor=0.5 has no effect, because"):
+        loop.run(experiment, epath.Path(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

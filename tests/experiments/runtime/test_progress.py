@@ -23,7 +23,7 @@ def small_run():
 
 
 def restore(workdir, small_run):
-    with Checkpointer(epath.Path(workdir), max_to_keep=2) as checkpointer:
+    with Checkpointer(epath.Path(workdir), max_to_keep=2, config_sha256="ours") as checkpointer:
         return progress.restore(checkpointer, *small_run)
 
 
@@ -56,7 +56,7 @@ def test_progress_restores_bit_for_bit(tmp_path, small_run):
         seconds=0.125,
         rollbacks=[{"step": 2, "loss": None, "changed": {"schedule.peak_value": 0.05}}],
     )
-    with Checkpointer(epath.Path(tmp_path), max_to_keep=2) as checkpointer:
+    with Checkpointer(epath.Path(tmp_path), max_to_keep=2, config_sha256="ours") as checkpointer:
         progress.save(checkpointer, saved, step=4)
     restored = restore(tmp_path, small_run)
     assert restored[1:2] + restored[3:] == saved[1:2] + saved[3:]

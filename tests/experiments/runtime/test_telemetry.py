@@ -1,6 +1,7 @@
 """The reports of a run: metrics.jsonl and TensorBoard."""
 
 import json
+import math
 
 import pytest
 from etils import epath
@@ -56,6 +57,39 @@ def test_removed_events_file_is_reported(workdir):
     with pytest.raises(UserError, match=r"the TensorBoard file .*events.out.* was removed during"):
         lose_the_events()
     assert lines(workdir) == [record(10), record(20)]
+
+
+def test_values_that_are_not_finite_are_null(workdir):
+    history = [{**record(10), "train_loss": math.inf}]
+    with Telemetry(workdir, num_steps=40, step=10, history=history) as telemetry:
+        telemetry.epoch({**record(20), "train_loss": math.nan})
+    assert [line["train_loss"] for line in lines(workdir)] == [None, None]
+    assert "NaN" not in (workdir / "metrics.jsonl").read_text()
+
+
+def test_tensorboard_has_every_step_once_after_kills_and_rollbacks(workdir):
+    """Each part begins at its checkpoint, and goes beyond the checkpoint of the next part."""
+    # The reader of TensorBoard itself.
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+
+    for start, stop, value in ((0, 30, 1.0), (20, 50, 2.0), (10, 40, 3.0), (40, 60, 4.0)):
+        with Telemetry(workdir, num_steps=60, step=start, history=[]) as telemetry:
+            for step in range(start + 5, stop + 1, 5):
+                telemetry.interval(step, {"interval_loss": value})
+    events = EventAccumulator(str(workdir), tensor_size_guidance={"scalars": 0}).Reload()
+    found = {event.step: float(make_ndarray(event)) for event in events.Tensors("interval_loss")}
+    assert [event.step for event in events.Tensors("interval_loss")] == list(range(5, 61, 5))
+    assert found == {
+        **dict.fromkeys((5, 10), 1.0),
+        **dict.fromkeys(range(15, 41, 5), 3.0),
+        **dict.fromkeys(range(45, 61, 5), 4.0),
+    }
+
+
+def make_ndarray(event):
+    from tensorboard.util import tensor_util
+
+    return tensor_util.make_ndarray(event.tensor_proto)
 
 
 def test_tensorboard_contains_the_reported_scalars(workdir):

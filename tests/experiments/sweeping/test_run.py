@@ -37,7 +37,7 @@ def test_finished_sweep_does_not_run_again(tmp_path):
     directory = epath.Path(tmp_path)
     sweep = read_sweep(digits.get_config())
     workdir.claim(directory, sweep.config)
-    workdir.write_summary(directory, {"trials": 3})
+    workdir.write_summary(directory, {"trials": 3}, files=("config.json",))
     assert run.run(sweep, directory) == ({"trials": 3}, True)
 
 
@@ -49,7 +49,7 @@ def test_final_trials_may_hold_out_examples_too(tmp_path, num_final):
     sweep = read_sweep(config)
     directory = epath.Path(tmp_path)
     workdir.claim(directory, sweep.config)
-    workdir.write_summary(directory, {"trials": 3})
+    workdir.write_summary(directory, {"trials": 3}, files=("config.json",))
     assert run.run(sweep, directory) == ({"trials": 3}, True)
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from etils import epath
 
+from experiments.errors import UserError
 from experiments.sweeping import store
 from experiments.sweeping.plan import Trial
 from experiments.sweeping.store import BlockResult
@@ -15,7 +16,8 @@ TASK = SimpleNamespace(data="points", model="line", metrics={"loss": Metric("min
 
 
 def trial(setting, seed, **values):
-    return Trial("tune", setting, values, SimpleNamespace(task=TASK, seed=seed))
+    experiment = SimpleNamespace(task=TASK, seed=seed, config={"seed": seed})
+    return Trial("tune", setting, values, experiment)
 
 
 def record(step, train_loss, test_loss):
@@ -29,19 +31,98 @@ def record(step, train_loss, test_loss):
     }
 
 
+TRIALS = [trial("a", seed) for seed in range(5)]
+RESULT = BlockResult([{"setting": "a", "train_loss": 0.125, "test_loss": None}], 2.5)
+
+
 def test_block_size_round_trips(tmp_path):
     directory = epath.Path(tmp_path) / "blocks" / "tune-0"
-    assert store.read_block_size(directory) is None
-    store.write_block_size(directory, 3)
-    assert store.read_block_size(directory) == 3
+    assert store.read_block_size(directory, TRIALS) is None
+    store.write_block_size(directory, TRIALS, 3)
+    assert store.read_block_size(directory, TRIALS) == 3
 
 
 def test_block_round_trips(tmp_path):
     file = epath.Path(tmp_path) / "0.json"
-    assert store.read_block(file) is None
-    result = BlockResult([{"setting": "a", "train_loss": 0.1, "test_loss": None}], 2.5)
-    store.write_block(file, result)
-    assert store.read_block(file) == result
+    assert store.read_block(file, TRIALS) is None
+    store.write_block(file, TRIALS, RESULT, block_size=5)
+    assert store.read_block(file, TRIALS) == RESULT
+
+
+DAMAGE = {
+    "empty": lambda text: "",
+    "half": lambda text: text[: len(text) // 2],
+    "digit": lambda text: text.replace("0.125", "0.225"),
+    "other JSON": lambda text: "[1, 2]",
+    "bytes": lambda text: text.replace("a", "\ud800"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damaged_block_is_not_used(tmp_path, capsys, how):
+    file = epath.Path(tmp_path) / "0.json"
+    store.write_block(file, TRIALS, RESULT, block_size=5)
+    damaged = DAMAGE[how](file.read_text()).encode(errors="surrogatepass")
+    assert damaged != file.read_bytes()
+    file.write_bytes(damaged)
+    assert store.read_block(file, TRIALS) is None
+    error = capsys.readouterr().err
+    assert error.startswith(f"warning: {file} is damaged (it")
+    assert error.endswith("; running its trials again\n")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        TRIALS[:4],
+        TRIALS[::-1],
+        [trial("b", seed) for seed in range(5)],
+        [trial("a", seed, **{"schedule.peak_value": 0.1}) for seed in range(5)],
+        [each._replace(phase="final") for each in TRIALS],
+    ],
+    ids=["fewer", "order", "setting", "values", "phase"],
+)
+def test_block_of_other_trials_is_not_used(tmp_path, capsys, others):
+    file = epath.Path(tmp_path) / "0.json"
+    store.write_block(file, others, RESULT, block_size=5)
+    assert store.read_block(file, TRIALS) is None
+    assert "(it belongs to other trials)" in capsys.readouterr().err
+
+
+def test_trials_are_the_same_if_only_their_data_moved():
+    here, there = (
+        trial("a", 0)._replace(experiment=SimpleNamespace(config={"data": {"data_dir": directory}}))
+        for directory in ("here", "there")
+    )
+    assert store.fingerprint([here]) == store.fingerprint([there])
+
+
+@pytest.mark.parametrize("how", ["empty", "digit", "other trials"])
+def test_size_of_the_blocks_is_taken_from_a_finished_one_if_the_plan_is_damaged(
+    tmp_path, capsys, how
+):
+    directory = epath.Path(tmp_path)
+    plan = directory / "plan.json"
+    store.write_block_size(directory, TRIALS[:4] if how == "other trials" else TRIALS, 2)
+    if how != "other trials":
+        plan.write_text("" if how == "empty" else plan.read_text().replace(": 2", ": 3"))
+    assert store.read_block_size(directory, TRIALS) is None
+    (directory / "0.json").write_text("{}")
+    store.write_block(directory / "2.json", TRIALS[2:4], RESULT, block_size=2)
+    assert store.read_block_size(directory, TRIALS) == 2
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 2
+    assert warnings[0].startswith(f"warning: {plan} is damaged (it")
+
+
+@pytest.mark.parametrize("name", ["plan.json", "0.json"])
+def test_directory_in_place_of_a_file_is_refused(tmp_path, name):
+    directory = epath.Path(tmp_path)
+    (directory / name).mkdir()
+    with pytest.raises(UserError, match=rf"{name} cannot be read \(Is a directory\); repair it or"):
+        store.read_block_size(directory, TRIALS) if name == "plan.json" else store.read_block(
+            directory / name, TRIALS
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""Checks the files of a finished run or sweep against the hashes in its summary."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from experiments import sealed
+from experiments.errors import UserError
+
+
+def check(directory: Path) -> None:
+    """Refuses a directory with a file that is not what its command wrote.
+
+    Args:
+      directory: the directory of a run or a sweep, with a `summary.json`. A summary without hashes,
+        which earlier versions wrote, is not checked.
+
+    Raises:
+      UserError: a file is damaged or missing.
+    """
+    summary = directory / "summary.json"
+    again = "run its command again, which writes it anew"
+    try:
+        text = summary.read_text()
+        content = json.loads(text)
+        if not isinstance(content, dict) or sealed.SEAL not in content:
+            return
+        hashes = sealed.loads(text).get("files", {})
+    except OSError as error:
+        raise UserError(f"{summary} cannot be read ({error.strerror}); repair it") from error
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{summary} is damaged ({reason}); {again}") from error
+    for name, sha256 in hashes.items():
+        file = directory / name
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise UserError(f"{file} cannot be read ({error.strerror}); {again}") from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise UserError(f"{file} does not match summary.json beside it; {again}")
