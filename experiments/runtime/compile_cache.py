@@ -1,9 +1,14 @@
 """Keeps compiled programs in the user's cache directory for the next start."""
 
 import contextlib
+import glob
 import os
+import re
+import sys
 import tempfile
+import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 import platformdirs
@@ -12,6 +17,7 @@ from absl import logging
 MAX_BYTES = 2**30
 # Cache even single operations: a start compiles more than a hundred of them.
 MIN_COMPILE_SECONDS = 0.0
+UNREADABLE = "Error reading persistent compilation cache entry for"  # a warning of jax
 
 
 def use(wanted: bool) -> None:
@@ -47,6 +53,37 @@ def use(wanted: bool) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", os.fspath(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
+    _replace_damaged(directory)
+
+
+def _replace_damaged(directory: Path) -> None:
+    """Deletes a program that jax cannot read, so that jax stores it again.
+
+    A kill in the middle of a write leaves half a program. jax warns, compiles the program, and
+    keeps the damaged file, so the next start would warn again. jax calls this handler before it
+    compiles. The warning has the name of the program, which other shapes share.
+    """
+    show = warnings.showwarning
+    told = False
+
+    def handle(message: Warning | str, *rest: Any, **named: Any) -> None:
+        nonlocal told
+        damaged = re.match(f"{UNREADABLE} '(.+?)':", str(message))
+        if damaged is None:
+            show(message, *rest, **named)
+            return
+        for file in directory.glob(f"{glob.escape(damaged[1])}-*"):
+            with contextlib.suppress(OSError):  # another run may have deleted it
+                file.unlink()
+        if not told:
+            print(
+                f"warning: {directory} has damaged programs, which are compiled again",
+                file=sys.stderr,
+            )
+            told = True
+
+    warnings.filterwarnings("always", message=UNREADABLE)
+    warnings.showwarning = handle
 
 
 def _delete_oldest(directory: Path) -> None:

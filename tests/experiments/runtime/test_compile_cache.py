@@ -2,14 +2,16 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import chex
 import jax
+import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from configs import quickstart
 from experiments.build.experiment import build
@@ -111,6 +113,45 @@ def modification_times(directory):
     return {file: file.stat().st_mtime_ns for file in directory.iterdir()}
 
 
+DAMAGE = {
+    "empty": lambda content: b"",
+    "truncated": lambda content: content[: len(content) // 2],
+    "flipped": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damaged_program_is_replaced_with_one_warning(home, capsys, how):
+    def twice_and_a_half(x):
+        return 2.5 * x
+
+    def start():
+        """Compiles two programs of one name, as a new process would."""
+        jax.clear_caches()
+        compilation_cache.reset_cache()
+        compile_cache.use(True)
+        for size in (3, 4):
+            jax.jit(twice_and_a_half)(np.ones(size)).block_until_ready()
+        return capsys.readouterr().err
+
+    with warnings.catch_warnings():
+        assert start() == ""
+        programs = sorted((home / "loganneal_jax" / "compiled").glob("jit_twice*"))
+        intact = [file.read_bytes() for file in programs]
+        assert len(intact) == 2
+        for file in programs:
+            file.write_bytes(DAMAGE[how](file.read_bytes()))
+        directory = home / "loganneal_jax" / "compiled"
+        warning = f"warning: {directory} has damaged programs, which are compiled again\n"
+        assert start() == warning
+        assert all(
+            file.stat().st_size > 0.9 * len(content)
+            for file, content in zip(programs, intact, strict=True)
+        )
+        assert start() == ""
+    compilation_cache.reset_cache()
+
+
 @pytest.mark.slow
 def test_run_computes_the_same_bits_with_cached_programs(home, tmp_path):
     directory = home / "loganneal_jax" / "compiled"
@@ -128,7 +169,11 @@ def test_run_computes_the_same_bits_with_cached_programs(home, tmp_path):
         os.truncate(file, file.stat().st_size // 2)
     damaged, errors = train(tmp_path / "damaged", home)
     assert damaged == fresh
-    assert re.search("Error reading .* compilation cache .*train_steps", errors)
+    warning = f"warning: {directory} has damaged programs, which are compiled again"
+    assert [line for line in errors.splitlines() if "warning" in line.lower()] == [warning]
+    again, errors = train(tmp_path / "again", home)
+    assert again == fresh
+    assert "warning" not in errors.lower()
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """How a run detects a spike of its loss, and what a rollback changes."""
 
-
 import numpy as np
 import optax
 import pytest
