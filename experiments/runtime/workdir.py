@@ -14,10 +14,12 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 
 from experiments import sealed
+from experiments.build.ranges import shown
 from experiments.errors import UserError
 
 # Fields that may differ when a run resumes: the location of the data, and how devices share a step.
 MAY_CHANGE = ("data.data_dir", "parallel.strategy")
+MAX_SHOWN = 8  # differing fields that an error lists
 SUMMARY = "summary.json"
 LOCK_MODE = 0o666  # less what the user's umask takes away
 
@@ -100,13 +102,15 @@ def claim(workdir: epath.Path, config: Mapping[str, Any]) -> None:
         name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)
     ]
     refused = [
-        f"{name}={theirs.get(name)!r}, not {ours.get(name)!r}"
+        f"{name}={shown(theirs.get(name))}, not {shown(ours.get(name))}"
         for name in different
         if not name.endswith(MAY_CHANGE)
     ]
     if refused:
+        more = len(refused) - MAX_SHOWN
+        listed = "; ".join([*refused[:MAX_SHOWN], *([f"and {more} more"] if more > 0 else [])])
         raise UserError(
-            f"workdir {workdir} belongs to a run with another config ({'; '.join(refused)}); "
+            f"workdir {workdir} belongs to a run with another config ({listed}); "
             f"pass another --workdir"
         )
     # The summary of a finished run holds a hash of its config.json.

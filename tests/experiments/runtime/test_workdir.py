@@ -43,6 +43,14 @@ def test_directory_is_claimed_for_one_config(directory):
     assert json.loads((directory / "config.json").read_text()) == stored
 
 
+def test_error_lists_a_few_of_many_different_fields(directory):
+    directory.mkdir(parents=True)
+    workdir.claim(directory, {f"field{index}": index for index in range(20)})
+    message = r"another config \(field0=0, not '.{199}\.\.\.; .*field15=15, not None; and 12 more\)"
+    with pytest.raises(UserError, match=message):
+        workdir.claim(directory, {"field0": "long" * 1000})
+
+
 @pytest.mark.parametrize("blocker", ["runs", "runs/one"])
 def test_file_in_place_of_the_directory_is_reported(directory, tmp_path, blocker):
     (tmp_path / blocker).parent.mkdir(exist_ok=True)
