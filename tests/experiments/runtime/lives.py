@@ -1,4 +1,4 @@
-"""The train command in processes of its own, for tests that kill, stop, or join them.
+"""The train and sweep commands in processes of their own, to kill, stop, or join them in tests.
 
 Importing jax and TensorFlow takes seconds. So a server imports them once, without starting a
 backend, and is forked for each process.
@@ -31,24 +31,32 @@ SMALL = (
 )
 STEPS_PER_EPOCH = 89
 
+# 4 tuning trials and 4 final ones, in 4 blocks, of networks that are as narrow.
+SMALL_SWEEP = (
+    "--config=tests/experiments/sweeping/small_config.py",
+    "--config.base.log_every_steps=4",
+)
+COMMANDS = {"experiments.train": SMALL, "experiments.sweep": SMALL_SWEEP}
+
 
 class Life:
     """One process of a run; a context manager that leaves no process behind.
 
     Args:
       workdir: directory of the run.
-      *options: flags of the command, beyond `SMALL`.
+      *options: flags of the command, beyond those in `COMMANDS`.
       devices: number of virtual CPU devices.
+      command: a key of `COMMANDS`.
     """
 
-    def __init__(self, workdir, *options, devices=1):
+    def __init__(self, workdir, *options, devices=1, command="experiments.train"):
         self.workdir = Path(workdir)
         self._logs = tempfile.TemporaryDirectory(prefix="life-")
         self.out, self.err = (Path(self._logs.name) / name for name in ("out", "err"))
         self._errors = ""
-        arguments = [*SMALL, f"--workdir={self.workdir}", *options]
+        arguments = [*COMMANDS[command], f"--workdir={self.workdir}", *options]
         self._process = CONTEXT.Process(
-            target=_train, args=(arguments, devices, str(self.out), str(self.err))
+            target=_run, args=(command, arguments, devices, str(self.out), str(self.err))
         )
 
     def __enter__(self):
@@ -125,8 +133,8 @@ def is_saving(workdir):
     return any("orbax-checkpoint-tmp" in path.name for path in (workdir / "checkpoints").glob("*"))
 
 
-def _train(arguments, devices, out, err):
-    """Runs the command in this process, as `python -m experiments.train` would."""
+def _run(command, arguments, devices, out, err):
+    """Runs the command in this process, as `python -m` would."""
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, stream.fileno())
@@ -134,5 +142,5 @@ def _train(arguments, devices, out, err):
     os.environ["XLA_FLAGS"] = (
         f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
     )
-    sys.argv = ["experiments/train.py", *arguments]
-    runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
+    sys.argv = [f"{command.replace('.', '/')}.py", *arguments]
+    runpy.run_module(command, run_name="__main__", alter_sys=True)

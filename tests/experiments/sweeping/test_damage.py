@@ -15,16 +15,17 @@ from etils import epath
 from jax.sharding import AxisType
 
 from experiments import sealed
+from experiments.build.sweeps import read_sweep
 from experiments.errors import Stopped, UserError
 from experiments.results import read
 from experiments.runtime import signals
 from experiments.sweeping import plan, run, store, trials
 from tests.experiments.runtime.damage import assert_same_or_refused, cases, outcome
-from tests.experiments.sweeping.small import small_sweep
+from tests.experiments.sweeping.small_config import get_config
 
 # Nothing reads these files again: Orbax's own notes, and the lock.
 UNREAD = ("_CHECKPOINT_METADATA", "commit_success.txt", "lock")
-sweep = functools.cache(small_sweep)
+sweep = functools.cache(lambda: read_sweep(get_config()))
 
 
 def run_sweep(directory):

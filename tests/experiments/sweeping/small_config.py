@@ -1,15 +1,9 @@
 """A sweep that takes seconds: narrow networks on the digits, 8 trials in blocks of 2."""
 
 from configs.sweeps import digits
-from experiments.build.sweeps import read_sweep
 
 
-def small_sweep(**fields):
-    """Reads the sweep.
-
-    Args:
-      **fields: fields of its config to change.
-    """
+def get_config():
     config = digits.get_config()
     config.settings = (
         {"name": "constant", "schedule.name": "constant"},
@@ -22,5 +16,4 @@ def small_sweep(**fields):
     config.base.batch_size = 256
     config.base.model.width_multiplier = 0.02
     config.block_size = 2
-    config.update(fields)
-    return read_sweep(config)
+    return config
