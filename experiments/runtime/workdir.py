@@ -255,16 +255,16 @@ def write_atomically(file: epath.Path, text: str) -> None:
     Raises:
       UserError: there is a directory of that name.
     """
-    if file.is_dir():
-        raise UserError(
-            f"{file} cannot be written, because it is a directory; move it away, and run the same "
-            f"command again"
-        )
     partial_file = file.with_name(file.name + ".part")
     if on_bucket(file):
         partial_file.write_text(text)
         partial_file.replace(file)
         return
+    if file.is_dir():
+        raise UserError(
+            f"{file} cannot be written, because it is a directory; move it away, and run the same "
+            f"command again"
+        )
     with open(partial_file, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from experiments import sealed
+from experiments.errors import UserError
 from experiments.runtime import workdir
 from experiments.runtime.workdir import write_atomically
 from experiments.sweeping.plan import Trial
@@ -69,8 +70,23 @@ def read_block_size(directory: epath.Path, trials: Sequence[Trial]) -> int | Non
 
 
 def write_block_size(directory: epath.Path, trials: Sequence[Trial], block_size: int) -> None:
-    """Stores the number of trials per block of a group of trials."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Stores the number of trials per block of a group of trials.
+
+    Args:
+      directory: directory of the group.
+      trials: the trials of the group.
+      block_size: the number.
+
+    Raises:
+      UserError: the directory cannot be created.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # such as a file in place of a directory
+        raise UserError(
+            f"{directory} cannot be created ({error.strerror}); move what is in its place away, or "
+            f"pass another --workdir"
+        ) from error
     _write(directory / "plan.json", trials, {"block_size": block_size})
 
 

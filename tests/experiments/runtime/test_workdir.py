@@ -1,5 +1,6 @@
 """The directory of a run belongs to one config and to one process at a time."""
 
+import errno
 import json
 import math
 import os
@@ -159,6 +160,18 @@ def test_summary_knows_its_files(directory, capsys):
     (directory / "table").unlink()
     assert workdir.read_summary(directory) is None
     assert f"{directory}/table is damaged (it is missing)" in capsys.readouterr().err
+
+
+def test_failing_disk_is_reported(directory, monkeypatch):
+    directory.mkdir(parents=True)
+    workdir.write_summary(directory, {"steps": 3}, files=())
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", os.fspath(path))
+
+    monkeypatch.setattr(type(directory), "read_bytes", fail)
+    with pytest.raises(UserError, match=r"summary.json cannot be read \(Input/output error\); rep"):
+        workdir.read_summary(directory)
 
 
 def test_finished_run_keeps_the_config_that_its_summary_knows(directory):

@@ -115,6 +115,17 @@ def test_size_of_the_blocks_is_taken_from_a_finished_one_if_the_plan_is_damaged(
     assert warnings[0].startswith(f"warning: {plan} is damaged (it")
 
 
+@pytest.mark.parametrize("name", ["blocks", "blocks/tune-0"])
+def test_file_in_place_of_a_directory_is_refused(tmp_path, name):
+    directory = epath.Path(tmp_path) / "blocks" / "tune-0"
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    assert store.read_block_size(directory, TRIALS) is None
+    with pytest.raises(UserError, match=r"tune-0 cannot be created \(.*\); move what is in its pl"):
+        store.write_block_size(directory, TRIALS, 2)
+    assert (tmp_path / name).read_text() == "mine"
+
+
 @pytest.mark.parametrize("name", ["plan.json", "0.json"])
 def test_directory_in_place_of_a_file_is_refused(tmp_path, name):
     directory = epath.Path(tmp_path)
