@@ -3,6 +3,7 @@
 The digits need no network.
 """
 
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +74,7 @@ def describe(name: str, *, data_dir: str | None, image_size: int | None) -> Data
     if name == "digits":
         builder, num_train, num_test, shape, num_classes = None, 1437, 360, (8, 8, 1), 10
     else:
+        data_dir = data_dir and os.path.expanduser(data_dir)
         builder = prepared.find(name, data_dir, known=", ".join(FLIPS))
         shape, num_classes = prepared.image_and_label(name, builder)
         builder = prepared.prepare(name, data_dir, builder)

@@ -129,10 +129,14 @@ def prepare(name: str, data_dir: str | None, builder: Any) -> Any:
       A tfds builder whose data are prepared.
 
     Raises:
-      UserError: the data set cannot be downloaded.
+      UserError: the data set cannot be downloaded, or it is only partly there.
     """
     if builder.is_prepared():
         return builder
+    directory = Path(builder.data_dir)
+    if directory.is_dir():  # tfds would use it as it is
+        missing_file = FileNotFoundError("dataset_info.json or features.json is missing")
+        raise _unreadable(f"data set {name!r}", directory, missing_file)
     # Prepare array_record files, which can be read without TensorFlow.
     builder = _builder(name, data_dir=data_dir, file_format="array_record")
     missing = f"data set {name!r} is not prepared in {os.fspath(builder.data_dir)}"

@@ -205,6 +205,17 @@ def test_prepared_copy_is_read_by_its_name(
     np.testing.assert_array_equal(loaded.train_labels, labels)
 
 
+def test_data_dir_may_begin_with_a_tilde(
+    cache, tmp_path, prepare_data_set, random_split, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    splits = {"train": random_split(0), "test": random_split(1)}
+    prepare_data_set(tmp_path / "sets" / "my_own" / "1.0.0", splits, num_classes=3)
+    info, dataset = load("my_own", data_dir="~/sets")
+    np.testing.assert_array_equal(dataset.train_images, splits["train"][0])
+    assert info.builder.data_dir == str(tmp_path / "sets" / "my_own" / "1.0.0")
+
+
 def test_labels_out_of_range_are_refused(cache, tmp_path, prepare_data_set, random_split):
     images, labels = random_split(0)
     labels[7] = -1  # tfds writes -1 if a label is unknown

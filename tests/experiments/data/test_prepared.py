@@ -160,6 +160,33 @@ def test_every_flipped_bit_of_dataset_info_is_refused_or_harmless(bit, copied):
         check_same_or_refused(directory, splits)
 
 
+@pytest.mark.parametrize("damage", ["missing", "empty", "directory"])
+def test_damaged_description_of_a_known_data_set_is_refused_without_a_network(
+    damage, cache_home, tmp_path, prepare_data_set, random_split, monkeypatch
+):
+    """tfds would use the directory as it is, even after a download was announced."""
+    monkeypatch.setattr(prepared, "NETWORK_URL", None)
+    directory = tmp_path / "mnist" / "3.0.1"
+    splits = {split: random_split(0, shape=(28, 28, 1)) for split in ("train", "test")}
+    prepare_data_set(directory, splits, num_classes=10)
+
+    def load_mnist():
+        return datasets.load(datasets.describe("mnist", data_dir=str(tmp_path), image_size=None))
+
+    check_arrays(load_mnist(), splits)
+    file = directory / "dataset_info.json"
+    file.unlink()
+    if damage == "empty":
+        file.touch()
+    elif damage == "directory":
+        file.mkdir()
+    message = (
+        r"^data set 'mnist' cannot be read from .*/mnist.*\(.*\); .* prepare the data set again$"
+    )
+    with pytest.raises(UserError, match=message):
+        load_mnist()
+
+
 def test_damaged_example_is_named_by_its_index(copied):
     directory, _ = copied
     file = directory / "my_own-train.array_record-00001-of-00002"
