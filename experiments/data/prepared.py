@@ -239,7 +239,7 @@ def read(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def identity(builder: Any) -> str:
     """Returns the name, the version, and a hash of the directory of a prepared data set."""
-    place = hashlib.sha256(os.fspath(builder.data_dir).encode()).hexdigest()[:8]
+    place = hashlib.sha256(os.path.abspath(builder.data_dir).encode()).hexdigest()[:8]
     return f"{builder.name}-{builder.version}-{place}"
 
 
@@ -255,8 +255,7 @@ def _files(directory: Path) -> list[tuple[str, int, int]]:
 def _decode(
     name: str, builder: Any, split: str, layouts: dict[str, cache.Layout]
 ) -> dict[str, np.ndarray]:
-    what = f"split {split!r} of data set {name!r}"
-    directory = Path(builder.data_dir)
+    place = what = f"split {split!r} of data set {name!r}"
     arrays = {array: np.empty(*layout) for array, layout in layouts.items()}
     shape = arrays["images"].shape[1:]
     progress = tqdm(
@@ -267,10 +266,8 @@ def _decode(
     )
     try:
         examples = _examples(builder, split)
-    except Exception as error:
-        raise _unreadable(what, directory, error) from error
-    for index in progress:
-        try:
+        for index in progress:
+            place = f"example {index} in {what}"
             example = next(examples, None)
             if example is None:
                 raise ValueError(f"the files hold only {index} examples")
@@ -279,11 +276,11 @@ def _decode(
                 raise ValueError(f"an image of shape {example['image'].shape}, not {shape}")
             arrays["images"][index] = example["image"]
             arrays["labels"][index] = example["label"]
-        except Exception as error:
-            raise _unreadable(f"example {index} in {what}", directory, error) from error
-    if next(examples, None) is not None:
-        more = ValueError(f"it has more than the {len(progress)} examples in dataset_info.json")
-        raise _unreadable(what, directory, more)
+        place = what
+        if next(examples, None) is not None:
+            raise ValueError(f"the files hold more than {len(progress)} examples")
+    except Exception as error:  # tfds, its readers, and its decoders raise many types
+        raise _unreadable(place, Path(builder.data_dir), error) from error
     return arrays
 
 

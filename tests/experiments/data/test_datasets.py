@@ -216,6 +216,39 @@ def test_data_dir_may_begin_with_a_tilde(
     assert info.builder.data_dir == str(tmp_path / "sets" / "my_own" / "1.0.0")
 
 
+@pytest.mark.slow
+def test_damaged_tfrecord_files_are_refused_or_harmless(cache, tmp_path):
+    """TensorFlow reads these files, with exceptions of its own."""
+    images, labels = store("old", "1.0.0", (8, 8, 1), 3, ("train", "test"), tmp_path, "tfrecord")
+    file = tmp_path / "old" / "1.0.0" / "old-test.tfrecord-00000-of-00001"
+    content = file.read_bytes()
+    places = np.random.default_rng(0).integers(0, len(content), 10)
+    damaged = [content[:place] for place in (0, 12, *places)]
+    damaged += [
+        content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+        for place in places
+    ]
+    damaged += [content + content[: content.find(b"PNG") + 200], content + content]
+    damaged += [None, "directory"]
+    for data in damaged:
+        if file.is_dir():
+            file.rmdir()
+        file.unlink(missing_ok=True)
+        if data == "directory":
+            file.mkdir()
+        elif data is not None:
+            file.write_bytes(data)
+        with pytest.raises(UserError, match=r"split 'test' of data set 'old' cannot be read") as e:
+            load("old", data_dir=str(tmp_path))
+        assert "\n" not in str(e.value)
+    file.rmdir()
+    file.write_bytes(content)
+    np.testing.assert_array_equal(
+        load("old", data_dir=str(tmp_path))[1].test_images, images["test"]
+    )
+    np.testing.assert_array_equal(load("old", data_dir=str(tmp_path))[1].test_labels, labels)
+
+
 def test_labels_out_of_range_are_refused(cache, tmp_path, prepare_data_set, random_split):
     images, labels = random_split(0)
     labels[7] = -1  # tfds writes -1 if a label is unknown

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,6 +244,18 @@ def test_data_set_that_is_rebuilt_in_place_is_read_again(count, copied, prepare_
     # The old files are replaced.
     assert set(os.listdir(os.environ["XDG_CACHE_HOME"] + "/loganneal_jax/datasets")) == cached
     assert "warning" not in capsys.readouterr().err
+
+
+def test_data_sets_at_the_same_relative_path_are_cached_apart(
+    cache_home, tmp_path, prepare_data_set, random_split, monkeypatch
+):
+    for seed in (0, 1):
+        splits = {"train": random_split(seed), "test": random_split(seed + 2)}
+        root = tmp_path / str(seed)
+        prepare_data_set(root / "data" / "my_own" / "1.0.0", splits, num_classes=3)
+        monkeypatch.chdir(root)
+        check_arrays(load(Path("data/my_own/1.0.0")), splits)
+    assert len(list((cache_home / "loganneal_jax" / "datasets").iterdir())) == 4
 
 
 @pytest.mark.parametrize("count", [24, 6])
