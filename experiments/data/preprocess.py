@@ -5,9 +5,7 @@ disk.
 """
 
 import hashlib
-import inspect
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -17,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.data import cache
+from experiments.data import cache, source
 from experiments.data.datasets import Dataset
 from experiments.errors import UserError
 
@@ -77,8 +75,10 @@ def prepare(
     def compute() -> dict[str, np.ndarray]:
         return apply_steps(dataset.train_images, dataset.test_images, steps, zca_epsilon)
 
-    code = _code(steps)
-    if code is None:
+    functions = [function for step in steps.values() for function in step]
+    own_modules = [name.partition(":")[0] for name in steps if name not in STEPS]
+    code = source.code_of(functions, own_modules)
+    if code is None:  # nothing would show that a step has changed
         images = compute()
     else:
         options = {"zca_epsilon": float(zca_epsilon)} if "zca" in steps else {}
@@ -105,20 +105,6 @@ def _key(chain: bytes, code: str, dataset: Dataset) -> str:
     for images in (dataset.train_images, dataset.test_images):
         whole.update(np.ascontiguousarray(images).data)
     return whole.hexdigest()
-
-
-def _code(steps: Mapping[str, Step]) -> str | None:
-    """Returns the source code of the modules that define steps, or None if it is unknown."""
-    modules = {name.partition(":")[0] for name in steps if name not in STEPS}
-    for step in steps.values():
-        for function in step:
-            while isinstance(function, partial):
-                function = function.func
-            modules.add(getattr(function, "__module__", None) or "builtins")
-    try:
-        return "\n".join(inspect.getsource(sys.modules[module]) for module in sorted(modules))
-    except (KeyError, OSError, TypeError):  # such as a function written in C
-        return None
 
 
 def check(steps: Iterable[str]) -> None:
