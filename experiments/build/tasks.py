@@ -66,6 +66,12 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
         name: names.resolve("data.preprocess", name, preprocess.STEPS)
         for name in config.data.preprocess
     }
+    for name, step in steps.items():
+        if not isinstance(step, preprocess.Step):
+            raise UserError(
+                f"data.preprocess={name!r} is a {type(step).__name__}; it must be an "
+                "experiments.data.preprocess.Step"
+            )
     preprocess.check(config.data.preprocess)
     preprocess.check_size(config.data.preprocess, dataset.image_shape)
     num_validation = config.data.validation_examples
@@ -76,6 +82,11 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
                 f"{dataset.name} has {dataset.num_train} training images"
             )
         dataset = datasets.hold_out(dataset, num_validation)
+    elif not dataset.num_test:
+        raise UserError(
+            f"data set {dataset.name!r} has no split test or validation; set "
+            "data.validation_examples to the number of training examples to evaluate instead"
+        )
     _check_images(config, dataset)
     model = make_model(
         config.model,

@@ -5,9 +5,7 @@ disk.
 """
 
 import hashlib
-import inspect
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -17,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.data import cache
+from experiments.data import cache, source
 from experiments.data.datasets import Dataset
 from experiments.errors import UserError
 
-FORMAT = 1  # version of the cached images; increment it when the result of a step changes
 CHUNK = 1000  # number of images processed at once
 MAX_ZCA_VALUES = 64 * 64 * 3  # values per image; their covariance matrix takes 1.2 GB
 SMALLEST_DEVIATION = 1e-8  # a smaller standard deviation of an image is a rounding error
@@ -56,53 +53,58 @@ def prepare(
       dataset: uint8 images.
       steps: the steps by name, in order of application.
       zca_epsilon: regularization of the step `zca`, above 0; see `zca_matrix`.
-      cache_key: identifies everything that the images of `dataset` depend on.
+      cache_key: name for the images of `dataset`. The cache keeps one result of each chain per
+        name, which is computed again if the images or the code of the steps change.
 
     Returns:
       The data set, with uint8 or float32 images, and a function from these images to the float32
       images that a model takes. The function is the identity for float32 images.
 
     Raises:
-      UserError: the steps cannot be combined, one of them is not a `Step`, the images are too large
-        for `zca`, or the cache directory cannot be written.
+      UserError: the steps cannot be combined, the images are too large for `zca`, or a step of your
+        own returns something other than float32 images of the same shape.
     """
     check(steps)
     check_size(steps, dataset.train_images.shape[1:])
-    for name, step in steps.items():
-        if not isinstance(step, Step):
-            raise UserError(
-                f"data.preprocess={name!r} is a {type(step).__name__}; it must be an "
-                "experiments.data.preprocess.Step"
-            )
     if not steps:
         return dataset, as_float32
     if tuple(steps) == ("standardize",):
         mean, std = channel_statistics(dataset.train_images)
         return dataset, partial(standardize, mean=mean, std=std)
-    key = _key(tuple(steps), zca_epsilon, cache_key)
-    images = cache.stored(
-        f"preprocessed/{key}.npz",
-        lambda: apply_steps(dataset.train_images, dataset.test_images, steps, zca_epsilon),
-    )
+
+    def compute() -> dict[str, np.ndarray]:
+        return apply_steps(dataset.train_images, dataset.test_images, steps, zca_epsilon)
+
+    functions = [function for step in steps.values() for function in step]
+    own_modules = [name.partition(":")[0] for name in steps if name not in STEPS]
+    code = source.code_of(functions, own_modules)
+    if code is None:  # nothing would show that a step has changed
+        images = compute()
+    else:
+        options = {"zca_epsilon": float(zca_epsilon)} if "zca" in steps else {}
+        chain = json.dumps([cache_key, list(steps), options]).encode()
+        images = cache.stored(
+            f"preprocessed/{hashlib.sha256(chain).hexdigest()}.arrays",
+            _key(chain, code, dataset),
+            {
+                "train": cache.Layout(dataset.train_images.shape, "float32"),
+                "test": cache.Layout(dataset.test_images.shape, "float32"),
+            },
+            compute,
+        )
     return (
         dataset._replace(train_images=images["train"], test_images=images["test"]),
         as_float32,
     )
 
 
-def _key(names: tuple[str, ...], zca_epsilon: float, cache_key: str) -> str:
+def _key(chain: bytes, code: str, dataset: Dataset) -> str:
     """Returns a hash of everything that the preprocessed images depend on."""
-    options: dict[str, object] = {"zca_epsilon": float(zca_epsilon)} if "zca" in names else {}
-    # The code of a user's own step may change under the same name.
-    own = {name: _source(name) for name in names if name not in STEPS}
-    if own:
-        options["own"] = own
-    return hashlib.sha256(json.dumps([FORMAT, cache_key, names, options]).encode()).hexdigest()
-
-
-def _source(name: str) -> str:
-    """Returns the source code of the module of a step `package.module:attribute`."""
-    return inspect.getsource(sys.modules[name.partition(":")[0]])
+    whole = hashlib.sha256(chain)
+    whole.update(code.encode())
+    for images in (dataset.train_images, dataset.test_images):
+        whole.update(np.ascontiguousarray(images).data)
+    return whole.hexdigest()
 
 
 def check(steps: Iterable[str]) -> None:
@@ -170,12 +172,27 @@ def apply_steps(
 
     Returns:
       The images as "train" and "test", float32, with unchanged shapes.
+
+    Raises:
+      UserError: a step returns something other than float32 images of the same shape.
     """
-    for step in steps.values():
+    for name, step in steps.items():
         fitted = step.fit(train_images, zca_epsilon)
-        train_images = step.apply(train_images, *fitted)
-        test_images = step.apply(test_images, *fitted)
+        train_images = _applied(name, step, train_images, fitted)
+        test_images = _applied(name, step, test_images, fitted)
     return {"train": train_images, "test": test_images}
+
+
+def _applied(
+    name: str, step: Step, images: np.ndarray, fitted: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    result = step.apply(images, *fitted)
+    if (result.shape, result.dtype) != (images.shape, np.float32):
+        raise UserError(
+            f"data.preprocess={name!r} returns {result.dtype} images of shape {result.shape} for "
+            f"images of shape {images.shape}; it must return float32 images of the same shape"
+        )
+    return result
 
 
 def as_float32(images: jax.Array) -> jax.Array:

@@ -9,7 +9,9 @@ import optax
 import pytest
 
 from configs import quickstart
+from configs.sweeps import digits
 from experiments.build import tasks
+from experiments.build.sweeps import read_sweep
 from experiments.data import datasets
 from experiments.errors import UserError
 from experiments.tasks import classification, losses
@@ -161,3 +163,45 @@ def test_crop_padding_as_large_as_the_images_is_refused_only_with_augmentation()
         tasks.make_task(config, axis_name=None)
     config.data.augment = False
     tasks.make_task(config, axis_name=None)
+
+
+def test_preprocessing_step_of_the_wrong_type_is_refused_before_data_are_loaded():
+    config = nn2_config()
+    config.data.preprocess = ("os.path:join",)
+    with pytest.raises(UserError, match=r"^data\.preprocess='os.path:join' is a function; it must"):
+        tasks.make_task(config, axis_name=None)
+
+
+def without_test_split(monkeypatch):
+    """Describes every data set as one that has only a training split."""
+    describe = datasets.describe
+    monkeypatch.setattr(
+        datasets,
+        "describe",
+        lambda *args, **options: describe(*args, **options)._replace(num_test=0),
+    )
+
+
+def test_data_set_without_a_test_split_needs_validation_examples(monkeypatch):
+    without_test_split(monkeypatch)
+    config = nn2_config()
+    with pytest.raises(UserError, match=r"^data set 'digits' has no .*; set data\.validation_exam"):
+        tasks.make_task(config, axis_name=None)
+    config.data.validation_examples = 200
+    task = tasks.make_task(config, axis_name=None)
+    assert task.num_train == 1437 - 200
+    assert len(task.load().test["label"]) == 200
+
+
+def test_sweep_needs_examples_for_its_final_trials_too(monkeypatch):
+    """Tuning holds out examples, but the final trials would have none to be evaluated on."""
+    without_test_split(monkeypatch)
+    config = digits.get_config()
+    sweep = read_sweep(config)
+    trial = {"setting": next(iter(sweep.settings)), "point": {}, "seed": 7}
+    tuning = sweep.experiment(**trial, validation_examples=200)
+    assert tuning.task.num_train == 1437 - 200
+    with pytest.raises(UserError, match=r"no split test or validation; set data\.validation_exam"):
+        sweep.experiment(**trial)
+    config.base.data.validation_examples = 150
+    assert read_sweep(config).experiment(**trial).task.num_train == 1437 - 150

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.data import datasets
+from experiments.data import datasets, prepared
 from experiments.errors import UserError
 
 needs_tfds = pytest.mark.skipif(
@@ -98,11 +98,11 @@ def test_data_set_without_labeled_images_of_one_size_is_refused(name, message, t
 
 def test_missing_data_set_without_network_is_refused_within_seconds(tmp_path, monkeypatch):
     # A local port without a listener stands in for an unreachable network.
-    monkeypatch.setattr(datasets, "NETWORK_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(prepared, "NETWORK_URL", "http://127.0.0.1:9")
     started = time.monotonic()
     with pytest.raises(UserError, match=r"'mnist' is not prepared in .*unreachable.*TFDS_DATA_DIR"):
         datasets.describe("mnist", data_dir=str(tmp_path), image_size=None)
-    assert time.monotonic() - started < 2 * datasets.NETWORK_TIMEOUT_SECONDS
+    assert time.monotonic() - started < 2 * prepared.NETWORK_TIMEOUT_SECONDS
     assert not list(tmp_path.iterdir())
 
 
@@ -132,17 +132,21 @@ def test_mnist_is_decoded_once_and_then_read_from_the_cache(cache, monkeypatch):
         np.testing.assert_array_equal(ours, again)
 
 
-@needs_tfds
-def test_unwritable_cache_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "loganneal_jax").write_text("a file where the directory should be")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    info = datasets.describe("mnist", data_dir=None, image_size=None)
-    with pytest.raises(UserError, match=r"cache directory .* cannot be written .*XDG_CACHE_HOME"):
-        datasets._decoded(info.builder, "test")
+def test_unwritable_cache_does_not_stop_a_run(
+    cache, tmp_path, prepare_data_set, random_split, capsys
+):
+    cache.parent.write_text("a file where the directory should be")
+    splits = {"train": random_split(0), "test": random_split(1)}
+    prepare_data_set(tmp_path / "my_own" / "1.0.0", splits, num_classes=3)
+    _, dataset = load("my_own", data_dir=str(tmp_path))
+    np.testing.assert_array_equal(dataset.test_images, splits["test"][0])
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning: " in line]
+    assert len(warnings) == 2
+    assert all("my_own" in line and "cannot be written" in line for line in warnings)
 
 
 def store(name, version, shape, num_classes, splits, data_dir, file_format, labels=None):
-    """Prepares a tfds data set of random images; returns the images by split, and the labels."""
+    """Prepares a data set of random images with tfds; returns the images, by split, and labels."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -201,13 +205,111 @@ def test_prepared_copy_is_read_by_its_name(
     np.testing.assert_array_equal(loaded.train_labels, labels)
 
 
+def test_data_dir_may_begin_with_a_tilde(
+    cache, tmp_path, prepare_data_set, random_split, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    splits = {"train": random_split(0), "test": random_split(1)}
+    prepare_data_set(tmp_path / "sets" / "my_own" / "1.0.0", splits, num_classes=3)
+    info, dataset = load("my_own", data_dir="~/sets")
+    np.testing.assert_array_equal(dataset.train_images, splits["train"][0])
+    assert info.builder.data_dir == str(tmp_path / "sets" / "my_own" / "1.0.0")
+
+
 @pytest.mark.slow
-def test_label_out_of_range_and_missing_splits_are_refused(cache, tmp_path):
-    shape, labels = (8, 8, 1), np.arange(30) % 3
+def test_damaged_tfrecord_files_are_refused_or_harmless(cache, tmp_path):
+    """TensorFlow reads these files, with exceptions of its own."""
+    images, labels = store("old", "1.0.0", (8, 8, 1), 3, ("train", "test"), tmp_path, "tfrecord")
+    file = tmp_path / "old" / "1.0.0" / "old-test.tfrecord-00000-of-00001"
+    content = file.read_bytes()
+    places = np.random.default_rng(0).integers(0, len(content), 10)
+    damaged = [content[:place] for place in (0, 12, *places)]
+    damaged += [
+        content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+        for place in places
+    ]
+    damaged += [content + content[: content.find(b"PNG") + 200], content + content]
+    damaged += [None, "directory"]
+    for data in damaged:
+        if file.is_dir():
+            file.rmdir()
+        file.unlink(missing_ok=True)
+        if data == "directory":
+            file.mkdir()
+        elif data is not None:
+            file.write_bytes(data)
+        with pytest.raises(UserError, match=r"split 'test' of data set 'old' cannot be read") as e:
+            load("old", data_dir=str(tmp_path))
+        assert "\n" not in str(e.value)
+    file.rmdir()
+    file.write_bytes(content)
+    np.testing.assert_array_equal(
+        load("old", data_dir=str(tmp_path))[1].test_images, images["test"]
+    )
+    np.testing.assert_array_equal(load("old", data_dir=str(tmp_path))[1].test_labels, labels)
+
+
+def test_labels_out_of_range_are_refused(cache, tmp_path, prepare_data_set, random_split):
+    images, labels = random_split(0)
     labels[7] = -1  # tfds writes -1 if a label is unknown
-    store("unlabeled", "1.0.0", shape, 3, ("train", "test"), tmp_path, "array_record", labels)
+    splits = {"train": (images, labels), "test": random_split(1)}
+    prepare_data_set(tmp_path / "unlabeled" / "1.0.0", splits, num_classes=3)
     with pytest.raises(UserError, match=r"'unlabeled' has labels from -1 to 2, .* from 0 to 2"):
         load("unlabeled", data_dir=str(tmp_path))
-    store("untested", "1.0.0", shape, 3, ("train", "extra"), tmp_path, "array_record")
-    with pytest.raises(UserError, match=r"'untested' has the splits .*; it needs train and"):
-        load("untested", data_dir=str(tmp_path))
+    labels[7] = 2**32  # 0 in 32 bits
+    prepare_data_set(tmp_path / "wrapped" / "1.0.0", splits, num_classes=3)
+    with pytest.raises(UserError, match=r"'wrapped' has labels from 0 to 4294967296, "):
+        load("wrapped", data_dir=str(tmp_path))
+
+
+def test_missing_training_split_is_refused(tmp_path, prepare_data_set, random_split):
+    splits = {"test": random_split(0), "extra": random_split(1)}
+    prepare_data_set(tmp_path / "untrained" / "1.0.0", splits, num_classes=3)
+    with pytest.raises(UserError, match=r"'untrained' has no examples in a split train; .* extra$"):
+        load("untrained", data_dir=str(tmp_path))
+
+
+def test_validation_examples_stand_in_for_a_missing_test_split(
+    cache, tmp_path, prepare_data_set, random_split
+):
+    images, labels = random_split(0)
+    prepare_data_set(tmp_path / "untested" / "1.0.0", {"train": (images, labels)}, num_classes=3)
+    info, whole = load("untested", data_dir=str(tmp_path))
+    assert (info.num_train, info.num_test) == (12, 0)
+    assert (whole.test_images.shape, whole.test_labels.shape) == ((0, 8, 8, 1), (0,))
+    held = datasets.hold_out(info, 4)
+    assert (held.num_train, held.num_test) == (8, 4)
+    dataset = datasets.load(held)
+    parts = (dataset.train_images, dataset.test_images)
+    assert [len(part) for part in parts] == [8, 4]
+    assert sorted(map(bytes, np.concatenate(parts))) == sorted(map(bytes, images))
+
+
+def test_test_split_is_not_decoded_if_validation_examples_replace_it(
+    cache, tmp_path, prepare_data_set, random_split
+):
+    splits = {"train": random_split(0), "test": random_split(1)}
+    prepare_data_set(tmp_path / "my_own" / "1.0.0", splits, num_classes=3)
+    info = datasets.describe("my_own", data_dir=str(tmp_path), image_size=None)
+    datasets.load(datasets.hold_out(info, 4))
+    assert [file.name.rpartition("-")[2] for file in cache.iterdir()] == ["train.arrays"]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (9, 1), (5, 7)])
+def test_images_of_any_shape_are_read_and_resized(
+    height, width, channels, cache, tmp_path, prepare_data_set, random_split
+):
+    shape = (height, width, channels)
+    splits = {"train": random_split(0, shape=shape), "test": random_split(1, shape=shape)}
+    for images, _ in splits.values():
+        images[..., 3:] = 255  # Pillow weights the colors of transparent images
+    prepare_data_set(tmp_path / "my_own" / "1.0.0", splits, num_classes=3)
+    _, whole = load("my_own", data_dir=str(tmp_path))
+    np.testing.assert_array_equal(whole.train_images, splits["train"][0])
+    info, larger = load("my_own", data_dir=str(tmp_path), image_size=12)
+    assert info.image_shape == (12, 12, channels)
+    expected = jax.image.resize(
+        whole.train_images.astype(np.float32), (12, 12, 12, channels), "linear"
+    )
+    np.testing.assert_allclose(larger.train_images, expected, atol=1)
