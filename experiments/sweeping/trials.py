@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import loganneal_jax
 from experiments.build.experiment import Experiment
 from experiments.program import assemble, parallel
-from experiments.program.state import TrainState
+from experiments.program.state import TrainState, key_data
 from experiments.program.steps import Examples, Metrics
 
 # Turns a function of one trial and shared arguments into a function of many trials.
@@ -76,7 +77,7 @@ def make_block(experiments: Sequence[Experiment]) -> Block:
       Their keys, learning rates, and weight decays.
     """
     return Block(
-        key_data=jnp.stack([jax.random.key_data(jax.random.key(e.seed)) for e in experiments]),
+        key_data=jnp.asarray(np.stack([key_data(e.seed) for e in experiments])),
         learning_rates=jnp.stack(
             [loganneal_jax.tabulate(e.schedule, e.num_steps) for e in experiments]
         ),
