@@ -1,4 +1,4 @@
-"""The files of a sweep: the size of its blocks, and the rows of each finished block."""
+"""The files of a sweep: its environment, the size of its blocks, and the rows of each block."""
 
 import json
 import math
@@ -7,6 +7,13 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from experiments.runtime.environment import (
+    Change,
+    Environment,
+    changed,
+    environment,
+    record_change,
+)
 from experiments.runtime.workdir import write_atomically
 from experiments.sweeping.plan import Trial
 
@@ -19,6 +26,37 @@ class BlockResult(NamedTuple):
 
     rows: Rows
     seconds: float
+
+
+def enter(directory: epath.Path, *, require_same: bool) -> tuple[Environment, list[Change]]:
+    """Stores the environment of a sweep, and compares it with that of its earlier starts.
+
+    Args:
+      directory: directory of the sweep.
+      require_same: whether to refuse an environment that may compute other bits.
+
+    Returns:
+      The environment, and its changes since the sweep was started first.
+
+    Raises:
+      UserError: the environment is refused.
+    """
+    file = directory / "environment.json"
+    here = environment()
+    changes: list[Change] = []
+    if file.exists():
+        try:
+            stored = json.loads(file.read_text())
+            difference = changed(stored["environment"], here)
+            changes = list(stored["environment_changes"])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            difference = {"environment.json": ["damaged", "replaced"]}
+        changes = record_change(
+            changes, difference, step=0, what="earlier trials", require_same=require_same
+        )
+    content = {"environment": here, "environment_changes": changes}
+    write_atomically(file, json.dumps(content, indent=2) + "\n")
+    return here, changes
 
 
 def read_block_size(directory: epath.Path) -> int | None:

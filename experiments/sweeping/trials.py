@@ -77,11 +77,11 @@ def make_block(experiments: Sequence[Experiment]) -> Block:
       Their keys, learning rates, and weight decays.
     """
     return Block(
-        key_data=jnp.asarray(np.stack([key_data(e.seed) for e in experiments])),
+        key_data=jax.device_put(np.stack([key_data(e.seed) for e in experiments])),
         learning_rates=jnp.stack(
             [loganneal_jax.tabulate(e.schedule, e.num_steps) for e in experiments]
         ),
-        weight_decays=jnp.array([e.weight_decay for e in experiments], jnp.float32),
+        weight_decays=jax.device_put(np.array([e.weight_decay for e in experiments], np.float32)),
     )
 
 
