@@ -1,4 +1,4 @@
-"""Runs every test on eight virtual CPU devices, where silent rank promotion is an error."""
+"""Runs every test on eight virtual CPU devices, where silent promotion of ranks and dtypes fails."""
 
 import os
 import re
@@ -12,6 +12,7 @@ import pytest
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 chex.set_n_cpu_devices(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Some tests compare with Keras, which TensorFlow imports too. So choose its backend before any
 # test, and keep Keras from storing that choice in the user's own config.

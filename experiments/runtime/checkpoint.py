@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from experiments.runtime import processes
 from experiments.runtime.workdir import on_bucket, write_atomically
 
 Record = dict[str, Any]
+SHOWN_ARRAYS = 3
 SEAL = "sha256.json"
 METADATA = "_CHECKPOINT_METADATA"  # Orbax writes times into this file after the seal is written
 
@@ -133,7 +134,8 @@ class Checkpointer:
           The state and the record, or None if there is no checkpoint.
 
         Raises:
-          UserError: there are checkpoints, but all of them are damaged.
+          UserError: there are checkpoints, but all of them are damaged; or the newest undamaged one
+            holds other arrays.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -163,11 +165,10 @@ class Checkpointer:
             # The record first, so that Orbax never starts to restore a state of other shapes.
             args = ocp.args.Composite(extra=ocp.args.JsonRestore())
             extra = self._manager.restore(step, args=args).extra
-            if extra["sha256"].keys() != _leaves(shapes).keys():
-                raise _Damaged("its arrays have other names, types, or shapes than this config's")
+            _check_arrays(self.directory / str(step), extra["sha256"].keys(), _leaves(shapes).keys())
             args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
             state = self._manager.restore(step, args=args).state
-        except _Damaged:
+        except (_Damaged, UserError):
             raise
         except Exception as error:  # a damaged file makes Orbax raise almost any type
             raise _Damaged(f"it cannot be read: {type(error).__name__}") from error
@@ -225,6 +226,20 @@ def _check_files(checkpoint: epath.Path) -> None:
         raise _Damaged(f"{missing} is missing{listed}") from error
     except (ValueError, AttributeError) as error:
         raise _Damaged(f"{SEAL} differs from what was saved") from error
+
+
+def _check_arrays(checkpoint: epath.Path, saved: Set[str], expected: Set[str]) -> None:
+    """Refuses an undamaged checkpoint whose arrays are not those of this code and config."""
+    if saved != expected:
+        (theirs, ours) = (
+            ", ".join(sorted(names)[:SHOWN_ARRAYS]) or "nothing else"
+            for names in (saved - expected, expected - saved)
+        )
+        raise UserError(
+            f"checkpoint {checkpoint} is undamaged, but this version of the code has other arrays: "
+            f"the checkpoint has {theirs}, and the run has {ours}; resume with the version that "
+            "saved it, or pass another --workdir"
+        )
 
 
 def _set_aside(checkpoint: epath.Path, reason: str) -> None:
