@@ -1,8 +1,9 @@
-"""Runs every test on eight virtual CPU devices, where silent promotion of ranks and dtypes fails."""
+"""Runs every test on eight virtual CPU devices, where silent rank promotion is an error."""
 
 import os
 import re
 import tempfile
+from pathlib import Path
 
 import chex
 import jax
@@ -12,13 +13,26 @@ import pytest
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 chex.set_n_cpu_devices(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Some tests compare with Keras, which TensorFlow imports too. So choose its backend before any
 # test, and keep Keras from storing that choice in the user's own config.
 KERAS_HOME = tempfile.TemporaryDirectory()
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ["KERAS_HOME"] = KERAS_HOME.name
+
+
+# In these folders, silent promotion of dtypes is an error too. Elsewhere, tests call libraries that
+# promote.
+STRICT = ("models", "program", "runtime", "sweeping", "tasks")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def dtype_promotion(request):
+    """Chooses how dtypes are promoted in the tests of a module and in its fixtures."""
+    parts = request.path.relative_to(Path(__file__).parent).parts
+    strict = parts[0] == "experiments" and parts[1] in STRICT
+    with jax.numpy_dtype_promotion("strict" if strict else "standard"):
+        yield
 
 
 def pytest_addoption(parser):

@@ -103,7 +103,6 @@ def to_devices(
     Returns:
       The same arrays on the devices.
     """
-
     return {name: replicate(array, sharding) for name, array in examples.items()}
 
 

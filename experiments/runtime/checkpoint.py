@@ -165,7 +165,9 @@ class Checkpointer:
             # The record first, so that Orbax never starts to restore a state of other shapes.
             args = ocp.args.Composite(extra=ocp.args.JsonRestore())
             extra = self._manager.restore(step, args=args).extra
-            _check_arrays(self.directory / str(step), extra["sha256"].keys(), _leaves(shapes).keys())
+            _check_arrays(
+                self.directory / str(step), extra["sha256"].keys(), _leaves(shapes).keys()
+            )
             args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
             state = self._manager.restore(step, args=args).state
         except (_Damaged, UserError):

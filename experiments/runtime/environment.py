@@ -62,7 +62,7 @@ def check_platform() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        wanted = jax.config.jax_platforms
+        wanted = jax.config.values["jax_platforms"]
         if not wanted:
             raise
         reason = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0].rstrip(".")
@@ -192,7 +192,7 @@ def _cpu() -> tuple[str, list[str]]:
     except OSError:
         return platform.processor() or platform.machine(), []
     fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", text, re.MULTILINE))
-    words = fields.get("flags", fields.get("Features", "")).split()
+    words = (fields.get("flags") or fields.get("Features") or "").split()
     features = sorted(word for word in words if re.match(CPU_FEATURES, word))
     return fields.get("model name", platform.machine()), features
 

@@ -126,9 +126,7 @@ def restore(
     )
 
 
-def _changes(
-    record: Record, here: Environment, *, step: int, require_same: bool
-) -> list[Change]:
+def _changes(record: Record, here: Environment, *, step: int, require_same: bool) -> list[Change]:
     """Returns the changes of the environment so far; the first process reports a new one."""
     changes = record["environment_changes"]
     if not processes.is_first():

@@ -312,8 +312,9 @@ def test_checkpoint_with_other_arrays_is_refused_as_undamaged(tmp_path):
     )
     with (
         open_checkpoints(tmp_path) as checkpointer,
-        pytest.raises(UserError, match=r"is undamaged, but this version of the code has other ar")
-        as refused,
+        pytest.raises(
+            UserError, match=r"is undamaged, but this version of the code has other ar"
+        ) as refused,
     ):
         checkpointer.restore_latest(other)
     assert ".params['b'] bfloat16 (2,), .params['w'] float32 (3, 2), and the run" in str(

@@ -183,9 +183,10 @@ def test_change_is_reported_in_one_line_or_refused(capsys):
 def stopped(tmp_path_factory):
     """Returns the directory of a run that was stopped at step 8 of 10."""
     workdir = epath.Path(tmp_path_factory.mktemp("stopped"))
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+    with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 3)
-        loop.run(small_experiment(epochs=2.0), workdir)
+        with pytest.raises(Stopped):
+            loop.run(small_experiment(epochs=2.0), workdir)
     return workdir
 
 

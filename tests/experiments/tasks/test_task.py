@@ -2,8 +2,8 @@
 
 import json
 
-import pytest
 import jax
+import pytest
 from clu import metrics as clu_metrics
 from flax import struct
 
