@@ -23,7 +23,7 @@ os.environ["KERAS_HOME"] = KERAS_HOME.name
 
 # In these folders, silent promotion of dtypes is an error too. Elsewhere, tests call libraries that
 # promote.
-STRICT = ("models", "program", "runtime", "sweeping", "tasks")
+STRICT = ("program", "runtime", "sweeping", "tasks")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -66,7 +66,6 @@ def pure(
     Returns:
       The pure functions.
     """
-    optimizer = _with_standard_promotion(optimizer)
 
     def init(key_data: ArrayLike) -> TrainState:
         return task.init(make_key(key_data), optimizer)
@@ -84,18 +83,6 @@ def pure(
             task.eval_step, task.no_metrics, batch_size=batches.eval_batch_size, share=share
         ),
     )
-
-
-def _with_standard_promotion(
-    optimizer: optax.GradientTransformation,
-) -> optax.GradientTransformation:
-    """Lets optax mix dtypes, as Adam does with its counter, even where the user forbids it."""
-
-    def update(*arguments: Any, **options: Any) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return optimizer.update(*arguments, **options)
-
-    return optimizer._replace(update=update)
 
 
 def compiled(

@@ -24,6 +24,9 @@ PINNED: Mapping[str, Any] = {
     "jax_debug_key_reuse": False,
     # The config names every dtype that matters. With x64, the others would become 64 bits wide.
     "jax_enable_x64": False,
+    # Strict promotion refuses programs of flax, optax, and clu: bfloat16 layers with float32
+    # statistics, Adam's counter, an average. The tests of our own code run under it.
+    "jax_numpy_dtype_promotion": "standard",
 }
 
 

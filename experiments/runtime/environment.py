@@ -40,11 +40,11 @@ COMPARED = (
 # Instructions that compute with floating-point numbers, as Linux names them on x86 and ARM.
 CPU_FEATURES = r"(sse|ssse|avx|fma|f16c|amx|asimd|sve|sme(?!p)|bf16|i8mm)"
 # These switches of jax choose caches, checks, messages, or devices, which are recorded by
-# themselves. Stricter promotion only refuses programs.
+# themselves. Stricter promotion of ranks only refuses programs.
 CANNOT_CHANGE_BITS = (
     r"jax_(compilation_cache|enable_compilation_cache|persistent_cache|raise_persistent_cache"
     r"|check_|enable_checks|debug_|log_|logging_|explain_|dump_|traceback_|tracer_error|pprint_"
-    r"|transfer_guard|numpy_rank_promotion|numpy_dtype_promotion|platforms|platform_name"
+    r"|transfer_guard|numpy_rank_promotion|platforms|platform_name"
     r"|num_cpu_devices|cuda_visible|rocm_visible|include_full_tracebacks)"
 )
 CANNOT_CHANGE_BITS_FLAG = r"--xla_(dump|hlo_profile|force_host_platform_device_count)"

@@ -17,6 +17,7 @@ OTHER_VALUES = {
     "jax_high_dynamic_range_gumbel": True,
     "jax_debug_key_reuse": True,
     "jax_enable_x64": True,
+    "jax_numpy_dtype_promotion": "strict",
 }
 
 
