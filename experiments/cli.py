@@ -1,6 +1,7 @@
 """How every command starts and ends: flags, config, and one sentence for a user's mistake."""
 
 import functools
+import importlib.metadata
 import logging
 import os
 import re
@@ -8,6 +9,7 @@ import runpy
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments.errors import Stopped, UserError
 
+OWN_PACKAGES = {"__main__", "configs", "experiments", "loganneal_jax"}
 USAGE_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -36,6 +39,7 @@ def run(
         flags. Otherwise they are refused.
       default_config: the config file to use without --config, or None.
     """
+    _raise_only_own_warnings()
     flags.FLAGS.set_gnu_getopt(positional)
 
     def guarded(arguments: list[str]) -> None:
@@ -58,6 +62,18 @@ def run(
             _end("interrupted", INTERRUPTED)
 
     app.run(guarded, flags_parser=functools.partial(_parse, default_config=default_config))
+
+
+def _raise_only_own_warnings() -> None:
+    """Prints warnings of other packages where `PYTHONWARNINGS=error` would raise them.
+
+    A deprecation inside an installed package is nothing that a user of the command can change.
+    """
+    if not any(action == "error" for action, *_ in warnings.filters):
+        return
+    installed = {*sys.stdlib_module_names, *importlib.metadata.packages_distributions()}
+    others = "|".join(map(re.escape, installed - OWN_PACKAGES))
+    warnings.filterwarnings("default", module=rf"({others})(\.|$)")
 
 
 def _quiet_log() -> None:

@@ -11,7 +11,8 @@ from ml_collections import config_flags
 from experiments import cli
 from experiments.build.sweeps import read_sweep
 from experiments.errors import UserError
-from experiments.runtime import compile_cache
+from experiments.program import switches
+from experiments.runtime import compile_cache, environment
 from experiments.sweeping.run import run
 
 
@@ -21,9 +22,13 @@ def main() -> None:
     if config is None:
         raise UserError("--config is missing; pass --config=configs/sweeps/NAME.py")
     workdir = epath.Path(flags.FLAGS.workdir or f"runs/{cli.config_name()}")
+    switches.pin()
+    environment.check_platform()
     sweep = read_sweep(config)
     compile_cache.use(flags.FLAGS.compile_cache)
-    summary, was_finished = run(sweep, workdir)
+    summary, was_finished = run(
+        sweep, workdir, require_same_environment=flags.FLAGS.require_same_environment
+    )
     print(
         f"{summary['trials']} trials ({summary['diverged']} diverged) in "
         f"{summary['seconds']:.0f} s; {'was finished before, in' if was_finished else 'wrote'} "
@@ -38,6 +43,11 @@ def define_flags() -> None:
         "config", None, "Config of the sweep, a file in configs/sweeps/.", lock_config=True
     )
     flags.DEFINE_string("workdir", None, "Directory of the sweep; runs/NAME by default.")
+    flags.DEFINE_bool(
+        "require_same_environment",
+        False,
+        "Refuse to resume where versions, devices, threads, or flags differ, instead of warning.",
+    )
     flags.DEFINE_bool(
         "compile_cache", True, "Keep compiled programs in the user's cache directory."
     )

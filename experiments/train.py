@@ -35,6 +35,11 @@ DETERMINISTIC = flags.DEFINE_bool(
 COMPILE_CACHE = flags.DEFINE_bool(
     "compile_cache", True, "Keep compiled programs in the user's cache directory."
 )
+REQUIRE_SAME_ENVIRONMENT = flags.DEFINE_bool(
+    "require_same_environment",
+    False,
+    "Refuse to resume where the versions, devices, threads, or flags differ, instead of warning.",
+)
 
 
 def main() -> None:
@@ -51,16 +56,24 @@ def main() -> None:
 
     # These import jax and other libraries that take seconds.
     from experiments.build.experiment import build
-    from experiments.runtime import compile_cache, loop, processes, profiler
+    from experiments.program import switches
+    from experiments.runtime import compile_cache, environment, loop, processes, profiler
 
+    switches.pin()
     window = profiler.parse_window(PROFILE_STEPS.value) if PROFILE_STEPS.value else None
     cluster = processes.Cluster(
         COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
     )
     with processes.joined(cluster, cli.give_up):
+        environment.check_platform()
         compile_cache.use(COMPILE_CACHE.value)
         experiment = processes.together(lambda: build(config))
-        summary, was_finished = loop.run(experiment, workdir, window)
+        summary, was_finished = loop.run(
+            experiment,
+            workdir,
+            window,
+            require_same_environment=REQUIRE_SAME_ENVIRONMENT.value,
+        )
     objective = experiment.task.objective
     metric = experiment.task.metrics[objective]
     # A summary has None in place of a value that is not finite.

@@ -308,7 +308,9 @@ def tabulate(schedule: ScheduleLike, num_steps: int) -> jax.Array:
     arguments.schedule("schedule", schedule)
     num_steps = arguments.steps("num_steps", num_steps)
     # Use vmap, because schedules from other libraries may accept only scalar counts.
-    return jax.vmap(as_function(schedule))(jnp.arange(num_steps, dtype=jnp.int32))
+    # The constants of a schedule go to the device here, which a transfer guard would refuse.
+    with jax.transfer_guard("allow"):
+        return jax.vmap(as_function(schedule))(jnp.arange(num_steps, dtype=jnp.int32))
 
 
 @returns_schedule

@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from pathlib import Path
 
 import chex
 import jax
@@ -18,6 +19,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 KERAS_HOME = tempfile.TemporaryDirectory()
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ["KERAS_HOME"] = KERAS_HOME.name
+
+
+# In these folders, silent promotion of dtypes is an error too. Elsewhere, tests call libraries that
+# promote.
+STRICT = ("program", "runtime", "sweeping", "tasks")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def dtype_promotion(request):
+    """Chooses how dtypes are promoted in the tests of a module and in its fixtures."""
+    parts = request.path.relative_to(Path(__file__).parent).parts
+    strict = parts[0] == "experiments" and parts[1] in STRICT
+    with jax.numpy_dtype_promotion("strict" if strict else "standard"):
+        yield
 
 
 def pytest_addoption(parser):

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
 from experiments.program.alarm import NO_LIMIT, LossLimit
 from experiments.program.parallel import Strategy
-from experiments.program.state import TrainState
+from experiments.program.state import TrainState, make_key
 from experiments.program.steps import (
     Batches,
     Examples,
@@ -69,7 +68,7 @@ def pure(
     """
 
     def init(key_data: ArrayLike) -> TrainState:
-        return task.init(jax.random.wrap_key_data(jnp.asarray(key_data)), optimizer)
+        return task.init(make_key(key_data), optimizer)
 
     def train_step(state: TrainState, batch: Examples) -> tuple[TrainState, Any]:
         return task.train_step(state, batch, optimizer)

@@ -103,11 +103,26 @@ def to_devices(
     Returns:
       The same arrays on the devices.
     """
+    return {name: replicate(array, sharding) for name, array in examples.items()}
 
-    def put(array: np.ndarray) -> jax.Array:
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return {name: put(array) for name, array in examples.items()}
+def replicate(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    """Copies an array to the devices, without asking the other processes whether theirs is equal.
+
+    Args:
+      array: host array, the same in every process.
+      sharding: a replicated sharding.
+
+    Returns:
+      The same array on the devices.
+    """
+    shards = [jax.device_put(array, device) for device in sharding.addressable_devices]
+    return jax.make_array_from_single_device_arrays(array.shape, sharding, shards)
+
+
+def count(number: int, sharding: jax.sharding.Sharding) -> jax.Array:
+    """Copies a number of steps to the devices, as int32."""
+    return replicate(np.asarray(number, np.int32), sharding)
 
 
 def shapes_of(examples: Mapping[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:

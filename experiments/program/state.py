@@ -4,7 +4,12 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import ArrayLike
+
+PRNG_IMPL = "threefry2x32"
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -39,6 +44,33 @@ class Keys(NamedTuple):
     order: jax.Array
     augment: jax.Array
     dropout: jax.Array
+
+
+def key_data(seed: int) -> np.ndarray:
+    """Returns the data of a run's key, which equal those of `jax.random.key(seed)` in 32 bits.
+
+    They are computed without jax, so that its switches, such as `jax_random_seed_offset`, cannot
+    change them.
+
+    Args:
+      seed: seed of the run, at least 0 and less than 2**32.
+
+    Returns:
+      uint32 [2].
+
+    >>> key_data(3)
+    array([0, 3], dtype=uint32)
+    """
+    return np.array([0, seed], np.uint32)
+
+
+def make_key(data: ArrayLike) -> jax.Array:
+    """Returns the typed PRNG key of a run; its generator does not depend on jax's default.
+
+    Args:
+      data: uint32 [2], the result of `key_data`.
+    """
+    return jax.random.wrap_key_data(jnp.asarray(data), impl=PRNG_IMPL)
 
 
 def run_keys(key: jax.Array) -> Keys:

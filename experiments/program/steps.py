@@ -130,7 +130,9 @@ def make_train_steps(
             start = state.step % batches.steps_per_epoch * batches.batch_size
             indices = share(jax.lax.dynamic_slice(order, (start,), (batches.batch_size,)))
             state, step_metrics = train_step(state, _gather(split, indices))
-            loss = step_metrics.loss.compute()
+            # clu divides a float by an integer.
+            with jax.numpy_dtype_promotion("standard"):
+                loss = step_metrics.loss.compute()
             alarm = watch_loss(alarm, step=state.step, loss=loss, limit=loss_limit)
             return state, metrics.merge(step_metrics), alarm
 

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from experiments.runtime import processes
 from experiments.runtime.workdir import on_bucket, write_atomically
 
 Record = dict[str, Any]
+SHOWN_ARRAYS = 3
 SEAL = "sha256.json"
 METADATA = "_CHECKPOINT_METADATA"  # Orbax writes times into this file after the seal is written
 
@@ -164,7 +165,7 @@ class Checkpointer:
 
         Raises:
           Unusable: there are checkpoints, but all of them are damaged, or the newest undamaged one
-            belongs to another config.
+            belongs to another config or holds other arrays.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -198,11 +199,7 @@ class Checkpointer:
                     f"checkpoint {self.directory / str(step)} belongs to another config",
                     self.directory,
                 )
-            if extra["sha256"].keys() != _leaves(shapes).keys():
-                raise _Damaged(
-                    "its arrays have other names, types, or shapes than this config's on these "
-                    "devices"
-                )
+            self._check_arrays(step, extra["sha256"].keys(), _leaves(shapes).keys())
             args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
             state = self._manager.restore(step, args=args).state
         except (_Damaged, Unusable):
@@ -213,6 +210,21 @@ class Checkpointer:
             if extra["sha256"][name] != sha256:
                 raise _Damaged(f"state{name} differs from what was saved")
         return state, extra["record"]
+
+    def _check_arrays(self, step: int, saved: Set[str], expected: Set[str]) -> None:
+        """Refuses an undamaged checkpoint whose arrays are not those of this code and config."""
+        if saved == expected:
+            return
+        theirs, ours = (
+            ", ".join(sorted(names)[:SHOWN_ARRAYS]) or "nothing else"
+            for names in (saved - expected, expected - saved)
+        )
+        raise Unusable(
+            f"checkpoint {self.directory / str(step)} is undamaged, but this version of the code "
+            f"has other arrays: the checkpoint has {theirs}, and the run has {ours}; resume with "
+            "the version that saved it",
+            self.directory,
+        )
 
     def delete_all(self) -> None:
         """Deletes all checkpoints, so that the next save may be of any step."""

@@ -19,7 +19,6 @@ from experiments.program.alarm import Alarm
 from experiments.program.steps import Metrics, pieces
 from experiments.runtime import checkpoint, guard, processes, progress, signals, workdir
 from experiments.runtime.checkpoint import Checkpointer
-from experiments.runtime.environment import environment
 from experiments.runtime.profiler import Profiler, Window
 from experiments.runtime.progress import Progress
 from experiments.runtime.signals import StopRequest
@@ -35,6 +34,8 @@ class Setup(NamedTuple):
       learning_rates: float32 [num_steps], the learning rate of each step, on the host.
       train: the training split, on the devices.
       test: the split to evaluate, on the devices.
+      replicated: the sharding of an array that every device holds.
+      no_metrics: metrics of no examples, on the host.
     """
 
     experiment: Experiment
@@ -42,6 +43,8 @@ class Setup(NamedTuple):
     learning_rates: np.ndarray
     train: Mapping[str, jax.Array]
     test: Mapping[str, jax.Array]
+    replicated: jax.sharding.Sharding
+    no_metrics: Metrics
 
 
 class Watchers(NamedTuple):
@@ -59,7 +62,11 @@ class Watchers(NamedTuple):
 
 
 def run(
-    experiment: Experiment, directory: epath.Path, window: Window | None = None
+    experiment: Experiment,
+    directory: epath.Path,
+    window: Window | None = None,
+    *,
+    require_same_environment: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Runs an experiment to its end, unless its directory holds the finished run.
 
@@ -67,6 +74,7 @@ def run(
       experiment: the experiment.
       directory: directory of the run, which all processes share.
       window: steps to trace.
+      require_same_environment: whether to resume only where the bits stay the same.
 
     Returns:
       The summary of the run, and whether it was finished before.
@@ -93,7 +101,10 @@ def run(
         summary = processes.together(lambda: _read_summary(directory))
         if summary is not None:
             return summary, True
-        return train(experiment, directory, window), False
+        summary = train(
+            experiment, directory, window, require_same_environment=require_same_environment
+        )
+        return summary, False
 
 
 def _claim(experiment: Experiment, directory: epath.Path, stack: contextlib.ExitStack) -> None:
@@ -114,7 +125,11 @@ def _read_summary(directory: epath.Path) -> dict[str, Any] | None:
 
 
 def train(
-    experiment: Experiment, directory: epath.Path, window: Window | None = None
+    experiment: Experiment,
+    directory: epath.Path,
+    window: Window | None = None,
+    *,
+    require_same_environment: bool = False,
 ) -> dict[str, Any]:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -125,6 +140,7 @@ def train(
       experiment: the experiment.
       directory: directory of the run, locked.
       window: steps to trace.
+      require_same_environment: whether to resume only where the bits stay the same.
 
     Returns:
       The summary, as written to `summary.json`.
@@ -149,9 +165,16 @@ def train(
         train_split = parallel.to_devices(data.train, strategy.replicated)
         test_split = parallel.to_devices(data.test, strategy.replicated)
         initial = _programs(experiment, strategy)
+        no_metrics = progress.no_metrics(experiment.task)
         finished = None
         while finished is None:
-            newest = progress.restore(checkpointer, experiment, initial, strategy)
+            newest = progress.restore(
+                checkpointer,
+                experiment,
+                initial,
+                strategy,
+                require_same_environment=require_same_environment,
+            )
             # The checkpoint may be older than the last rollbacks of this process.
             newest = newest._replace(rollbacks=max(newest.rollbacks, rollbacks, key=len))
             adjusted = guard.adjusted(experiment, newest.rollbacks)
@@ -163,6 +186,8 @@ def train(
                 ),
                 train=train_split,
                 test=test_split,
+                replicated=strategy.replicated,
+                no_metrics=no_metrics,
             )
             try:
                 finished = _train_epochs(
@@ -271,7 +296,8 @@ def _train_epoch(
         if stop_request.signal():
             break
         profiler.reach(first, state)
-        state, interval, alarm = setup.programs.train(state, setup.train, order, end - first)
+        num_steps = parallel.count(end - first, setup.replicated)
+        state, interval, alarm = setup.programs.train(state, setup.train, order, num_steps)
         step = end
         unread.append((step, interval, alarm, stop_request.exchange()))
         if len(unread) > 1:
@@ -297,7 +323,7 @@ def _evaluate_epoch(setup: Setup, current: Progress, step: int) -> Progress:
     }
     return current._replace(
         history=[*current.history, record],
-        metrics=jax.device_get(setup.experiment.task.no_metrics()),
+        metrics=setup.no_metrics,
         seconds=0.0,
     )
 
@@ -345,5 +371,6 @@ def _summary(experiment: Experiment, finished: Progress) -> dict[str, Any]:
         "rollbacks": finished.rollbacks,
         "task": experiment.config["task"]["name"],
         **experiment.task.description(),
-        **environment(),
+        **finished.environment,
+        "environment_changes": finished.environment_changes,
     }

@@ -3,15 +3,23 @@
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from experiments.build.experiment import Experiment
 from experiments.program.assemble import Programs
-from experiments.program.parallel import Strategy
-from experiments.program.state import TrainState
+from experiments.program.parallel import Strategy, replicate
+from experiments.program.state import TrainState, key_data
 from experiments.program.steps import Metrics
-from experiments.runtime.checkpoint import Checkpointer
+from experiments.runtime import processes
+from experiments.runtime.checkpoint import Checkpointer, Record
+from experiments.runtime.environment import (
+    Change,
+    Environment,
+    changed,
+    environment,
+    record_change,
+)
 from experiments.runtime.guard import Rollback
+from experiments.tasks.task import Task
 
 
 class Progress(NamedTuple):
@@ -23,6 +31,8 @@ class Progress(NamedTuple):
       metrics: metrics of the steps of the current epoch, on the host.
       seconds: wall-clock time spent in the current epoch.
       rollbacks: records of the rollbacks so far, oldest first.
+      environment: where the run is computed now.
+      environment_changes: differences between the environments that computed it, oldest first.
     """
 
     state: TrainState
@@ -30,6 +40,16 @@ class Progress(NamedTuple):
     metrics: Metrics
     seconds: float
     rollbacks: list[Rollback]
+    environment: Environment
+    environment_changes: list[Change]
+
+
+def no_metrics(task: Task) -> Metrics:
+    """Returns the metrics of no examples, on the host.
+
+    A program makes them, because each constant of an eager call is an implicit transfer.
+    """
+    return jax.device_get(jax.jit(lambda: task.no_metrics())())
 
 
 def save(checkpointer: Checkpointer, progress: Progress, *, step: int) -> None:
@@ -48,12 +68,19 @@ def save(checkpointer: Checkpointer, progress: Progress, *, step: int) -> None:
         "metrics": [leaf.item() for leaf in jax.tree.leaves(progress.metrics)],
         "seconds": progress.seconds,
         "rollbacks": progress.rollbacks,
+        "environment": progress.environment,
+        "environment_changes": progress.environment_changes,
     }
     checkpointer.save(step, progress.state, record)
 
 
 def restore(
-    checkpointer: Checkpointer, experiment: Experiment, programs: Programs, strategy: Strategy
+    checkpointer: Checkpointer,
+    experiment: Experiment,
+    programs: Programs,
+    strategy: Strategy,
+    *,
+    require_same_environment: bool = False,
 ) -> Progress:
     """Restores the progress from the newest checkpoint, or starts a new run.
 
@@ -62,25 +89,52 @@ def restore(
       experiment: the experiment.
       programs: its compiled programs.
       strategy: how devices share a step.
+      require_same_environment: whether to refuse an environment that may compute other bits than
+        the one that saved the checkpoint. Otherwise there is a warning.
 
     Returns:
       The progress of the newest undamaged checkpoint, or of a run at step 0.
 
     Raises:
-      UserError: there are checkpoints, but all of them are damaged.
+      UserError: there are checkpoints, but all of them are damaged; or the environment is refused.
     """
-    key_data = np.asarray(jax.random.key_data(jax.random.key(experiment.seed)))
-    no_metrics = jax.device_get(experiment.task.no_metrics())
+    here = environment()
+    data = replicate(key_data(experiment.seed), strategy.replicated)
+    zero_metrics = no_metrics(experiment.task)
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=strategy.replicated),
-        jax.eval_shape(programs.init, key_data),
+        jax.eval_shape(programs.init, data),
     )
     restored = checkpointer.restore_latest(shapes)
     if restored is None:
-        return Progress(programs.init(key_data), [], no_metrics, 0.0, [])
+        return Progress(programs.init(data), [], zero_metrics, 0.0, [], here, [])
     state, record = restored
     # JSON keeps plain numbers, so restore each metric's dtype.
-    zeros, treedef = jax.tree.flatten(no_metrics)
+    zeros, treedef = jax.tree.flatten(zero_metrics)
     sums = [zero.dtype.type(value) for zero, value in zip(zeros, record["metrics"], strict=True)]
-    metrics = jax.tree.unflatten(treedef, sums)
-    return Progress(state, record["history"], metrics, record["seconds"], record["rollbacks"])
+    step = int(jax.device_get(state.step))
+    return Progress(
+        state=state,
+        history=record["history"],
+        metrics=jax.tree.unflatten(treedef, sums),
+        seconds=record["seconds"],
+        rollbacks=record["rollbacks"],
+        environment=here,
+        environment_changes=processes.together(
+            lambda: _changes(record, here, step=step, require_same=require_same_environment)
+        ),
+    )
+
+
+def _changes(record: Record, here: Environment, *, step: int, require_same: bool) -> list[Change]:
+    """Returns the changes of the environment so far; the first process reports a new one."""
+    changes = record["environment_changes"]
+    if not processes.is_first():
+        return changes
+    return record_change(
+        changes,
+        changed(record["environment"], here),
+        step=step,
+        what=f"step {step}",
+        require_same=require_same,
+    )

@@ -20,7 +20,6 @@ from experiments.program.steps import Examples, Metrics, pieces
 from experiments.results import read
 from experiments.runtime import signals, workdir
 from experiments.runtime.checkpoint import Checkpointer, Record, Unusable
-from experiments.runtime.environment import environment
 from experiments.sweeping import plan, store, trials
 from experiments.sweeping.plan import Trial
 from experiments.sweeping.store import BlockResult, Rows
@@ -29,12 +28,15 @@ Received = Callable[[], int | None]
 TABLE = "trials.csv"
 
 
-def run(sweep: Sweep, directory: epath.Path) -> tuple[dict[str, Any], bool]:
+def run(
+    sweep: Sweep, directory: epath.Path, *, require_same_environment: bool = False
+) -> tuple[dict[str, Any], bool]:
     """Runs a sweep to its end, unless its directory holds the finished sweep.
 
     Args:
       sweep: the sweep.
       directory: directory of the sweep.
+      require_same_environment: whether to resume only where the bits stay the same.
 
     Returns:
       The summary of the sweep, and whether it was finished before.
@@ -54,7 +56,11 @@ def run(sweep: Sweep, directory: epath.Path) -> tuple[dict[str, Any], bool]:
         summary = workdir.read_summary(directory)
         if summary is not None:
             return summary, True
-        return _run(sweep, tuning, directory), False
+        here, changes = store.enter(directory, require_same=require_same_environment)
+        summary = _run(sweep, tuning, directory)
+        summary |= {**here, "environment_changes": changes}
+        workdir.write_summary(directory, summary, files=("config.json", TABLE))
+        return summary, False
 
 
 def _check_validation(tuning: Trial, final: Sequence[Trial]) -> None:
@@ -87,8 +93,7 @@ def _run(sweep: Sweep, tuning: Sequence[Trial], directory: epath.Path) -> dict[s
     trial_columns = [name for name in table.columns if name in read.TRIAL or "." in name]
     diverged = table.groupby(trial_columns, dropna=False).diverged.any()
     task = final[0].experiment.task
-    summary = {
-        "command": f"python -m experiments.sweep {' '.join(sys.argv[1:])}",
+    return {
         "trials": len(tuning) + len(final),
         "diverged": int(diverged.sum()),
         "seconds": round(seconds + final_seconds, 3),
@@ -96,10 +101,7 @@ def _run(sweep: Sweep, tuning: Sequence[Trial], directory: epath.Path) -> dict[s
         "task": final[0].experiment.config["task"]["name"],
         "metrics": task.description()["metrics"],
         "objective": task.objective,
-        **environment(),
     }
-    workdir.write_summary(directory, summary, files=("config.json", TABLE))
-    return summary
 
 
 def _tune(sweep: Sweep, tuning: Sequence[Trial], rows: Any) -> dict[str, plan.Point]:
@@ -225,7 +227,8 @@ def _run_block(
                     raise Stopped(
                         signal, "inside a block; the same command resumes from its last checkpoint"
                     )
-                state, metrics = programs.train(state, block, train, orders, end - first)
+                count = parallel.count(end - first, trials.replicated(mesh))
+                state, metrics = programs.train(state, block, train, orders, count)
                 train_metrics.append(jax.device_get(metrics))
                 bar.update(end - first)
             test_metrics = jax.device_get(programs.evaluate(state, test))

@@ -1,7 +1,7 @@
-"""The files of a sweep: the size of its blocks, and the rows of each finished block.
+"""The files of a sweep: its environment, the size of its blocks, and the rows of each block.
 
-Each file is sealed, and names the trials that it belongs to by the hash of their configs. A file
-that is damaged, or belongs to other trials, is reported and not used.
+Each file is sealed. The files of a block name the trials that they belong to by the hash of their
+configs. A file that is damaged, or belongs to other trials, is reported and not used.
 """
 
 import math
@@ -14,6 +14,13 @@ from etils import epath
 from experiments import sealed
 from experiments.errors import UserError
 from experiments.runtime import workdir
+from experiments.runtime.environment import (
+    Change,
+    Environment,
+    changed,
+    environment,
+    record_change,
+)
 from experiments.runtime.workdir import write_atomically
 from experiments.sweeping.plan import Trial
 
@@ -33,6 +40,37 @@ def fingerprint(trials: Sequence[Trial]) -> str:
     names = [[trial.phase, trial.setting, dict(trial.values)] for trial in trials]
     configs = workdir.fingerprint([trial.experiment.config for trial in trials])
     return sealed.digest([names, configs])
+
+
+def enter(directory: epath.Path, *, require_same: bool) -> tuple[Environment, list[Change]]:
+    """Stores the environment of a sweep, and compares it with that of its earlier starts.
+
+    Args:
+      directory: directory of the sweep.
+      require_same: whether to refuse an environment that may compute other bits.
+
+    Returns:
+      The environment, and its changes since the sweep was started first.
+
+    Raises:
+      UserError: the environment is refused.
+    """
+    file = directory / "environment.json"
+    here = environment()
+    changes: list[Change] = []
+    if file.exists():
+        try:
+            stored = sealed.loads(workdir.read_text(file))
+            difference = changed(stored["environment"], here)
+            changes = stored["environment_changes"]
+        except (ValueError, KeyError):
+            difference = {"environment.json": ["damaged", "replaced"]}
+        changes = record_change(
+            changes, difference, step=0, what="earlier trials", require_same=require_same
+        )
+    content = {"environment": here, "environment_changes": changes}
+    write_atomically(file, sealed.dumps(content, indent=2))
+    return here, changes
 
 
 def read_block_size(directory: epath.Path, trials: Sequence[Trial]) -> int | None:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import loganneal_jax
 from experiments.build.experiment import Experiment
 from experiments.program import assemble, parallel
-from experiments.program.state import TrainState
+from experiments.program.state import TrainState, key_data
 from experiments.program.steps import Examples, Metrics
 
 # Turns a function of one trial and shared arguments into a function of many trials.
@@ -76,11 +77,11 @@ def make_block(experiments: Sequence[Experiment]) -> Block:
       Their keys, learning rates, and weight decays.
     """
     return Block(
-        key_data=jnp.stack([jax.random.key_data(jax.random.key(e.seed)) for e in experiments]),
+        key_data=jax.device_put(np.stack([key_data(e.seed) for e in experiments])),
         learning_rates=jnp.stack(
             [loganneal_jax.tabulate(e.schedule, e.num_steps) for e in experiments]
         ),
-        weight_decays=jnp.array([e.weight_decay for e in experiments], jnp.float32),
+        weight_decays=jax.device_put(np.array([e.weight_decay for e in experiments], np.float32)),
     )
 
 

@@ -33,6 +33,12 @@ class Metrics(clu_metrics.Collection):
     loss: clu_metrics.Average.from_output("loss")  # type: ignore[valid-type]
     accuracy: clu_metrics.Accuracy
 
+    def compute(self) -> dict[str, jax.Array]:
+        """Returns the value of each metric by name."""
+        # clu divides a float by an integer.
+        with jax.numpy_dtype_promotion("standard"):
+            return super().compute()
+
 
 def make_task(
     *,

@@ -13,7 +13,8 @@ from jax.experimental import topologies
 
 from experiments.build.experiment import Experiment, build
 from experiments.errors import UserError
-from experiments.program import assemble, parallel
+from experiments.program import assemble, parallel, switches
+from experiments.program.state import key_data, make_key
 from experiments.topology.hlo import Collective, collectives
 from experiments.topology.roofline import Chip, Estimate, estimate
 
@@ -63,6 +64,7 @@ def build_and_compile(config: Any, topology: str, chip: Chip) -> Report | int:
     Raises:
       UserError: the config or the topology cannot be used.
     """
+    switches.pin()
     return compile_for_topology(build(config), topology, chip)
 
 
@@ -167,9 +169,8 @@ def compile_step(experiment: Experiment, devices: list[Any], chip: Chip) -> Repo
         strategy,
         loss_limit=experiment.guard.loss_limit,
     )
-    key_data = np.asarray(jax.random.key_data(jax.random.key(experiment.seed)))
     arguments = (
-        jax.eval_shape(partial(_init, experiment), key_data),
+        jax.eval_shape(partial(_init, experiment), key_data(experiment.seed)),
         parallel.shapes_of(experiment.task.load().train),
         jax.ShapeDtypeStruct((batches.num_train,), jnp.int32),
         np.int32(experiment.log_every_steps),
@@ -189,9 +190,8 @@ def compile_step(experiment: Experiment, devices: list[Any], chip: Chip) -> Repo
     return _report(compiled, batches.batch_size, len(devices), chip)
 
 
-def _init(experiment: Experiment, key_data: jax.Array) -> Any:
-    key = jax.random.wrap_key_data(key_data)
-    return experiment.task.init(key, experiment.optimizer)
+def _init(experiment: Experiment, data: jax.Array) -> Any:
+    return experiment.task.init(make_key(data), experiment.optimizer)
 
 
 def _report(compiled: Any, batch_size: int, num_chips: int, chip: Chip) -> Report | None:

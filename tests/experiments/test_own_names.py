@@ -158,7 +158,7 @@ def test_experiment_uses_every_part():
     assert not head["bias"].any()
     loss, gradients = jax.value_and_grad(loss_of)(params)
     state, metrics = experiment.task.train_step(state, batch, experiment.optimizer)
-    np.testing.assert_allclose(metrics.compute()["loss"], loss, rtol=1e-5)
+    np.testing.assert_allclose(jax.device_get(metrics).compute()["loss"], loss, rtol=1e-5)
     # The first step of lion moves every parameter by the learning rate, against its gradient.
     moved = np.asarray(state.params["head"]["kernel"]) - head["kernel"]
     np.testing.assert_allclose(moved, -0.001 * np.sign(gradients["head"]["kernel"]), atol=1e-7)

@@ -50,7 +50,7 @@ def read(workdir):
     """Returns the summary and the metrics of a run, without times."""
     summary = json.loads((workdir / "summary.json").read_text())
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    del summary["seconds"], summary["examples_per_second"]
+    del summary["seconds"], summary["examples_per_second"], summary["command"]
     return summary, metrics
 
 
@@ -86,6 +86,9 @@ def test_finished_run_writes_its_files(finished):
     assert len(summary["params_sha256"]) == 64
     assert summary["platform"] == "cpu"
     assert {"jax", "flax", "optax", "python"} <= set(summary["versions"])
+    stored = json.loads((workdir / "summary.json").read_text())
+    assert stored["command"].startswith("python -m experiments.train --config=configs/quickstart.p")
+    assert summary["environment_changes"] == []
     assert json.loads((workdir / "config.json").read_text())["epochs"] == 20.5
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["100", "102"]
     assert list(workdir.glob("events.out.tfevents.*"))

@@ -101,7 +101,7 @@ def test_programs_train_and_evaluate_a_task_as_plain_numpy_does():
     np.testing.assert_allclose(metrics.loss.total, total, rtol=1e-5)
     assert int(state.step) == 3
     assert int(alarm.step) == SILENT
-    loss = programs.evaluate(state, points).compute()["loss"]
+    loss = jax.device_get(programs.evaluate(state, points)).compute()["loss"]
     np.testing.assert_allclose(loss, ((x @ params - y) ** 2).mean(), rtol=1e-5)
 
 

@@ -365,16 +365,22 @@ def test_a_kill_between_seal_and_commit_leaves_nothing_to_restore(tmp_path, monk
     assert names(second / "checkpoints") == ["1", "2"]
 
 
-def test_state_of_another_shape_is_refused(tmp_path):
+def test_checkpoint_with_other_arrays_is_refused_as_undamaged(tmp_path):
     write(tmp_path, 1)
     other = jax.eval_shape(
         lambda: state_at(0).replace(params={"w": jnp.zeros((3, 3)), "b": jnp.zeros(2)})
     )
     with (
         open_checkpoints(tmp_path) as checkpointer,
-        pytest.raises(UserError, match="its arrays have other names, types, or shapes than this"),
+        pytest.raises(
+            UserError, match=r"is undamaged, but this version of the code has other ar"
+        ) as refused,
     ):
         checkpointer.restore_latest(other)
+    assert ".params['b'] bfloat16 (2,), .params['w'] float32 (3, 2), and the run" in str(
+        refused.value
+    )
+    assert names(tmp_path) == ["checkpoints"]
 
 
 def test_failed_save_is_reported_and_keeps_the_previous_checkpoint(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 
 from experiments.errors import UserError
+from experiments.runtime import environment
 from experiments.sweeping import store
 from experiments.sweeping.plan import Trial
 from experiments.sweeping.store import BlockResult
@@ -183,3 +184,34 @@ def test_diverged_trial_stays_diverged_and_has_empty_values():
     assert [row["diverged"] for row in rows] == [False, True, True, True] + 4 * [False]
     assert [row["train_loss"] for row in rows[:4]] == [1.0, None, 1.0, 1.0]
     assert [row["test_loss"] for row in rows[:4]] == [1.0, 2.0, None, 1.0]
+
+
+def enter(directory, *, threads, monkeypatch, **options):
+    """Starts a sweep where XLA has a number of threads; returns the changes."""
+    monkeypatch.setattr(environment, "_threads", lambda: threads)
+    here, changes = store.enter(epath.Path(directory), **{"require_same": False, **options})
+    assert here["threads"] == threads
+    return changes
+
+
+def test_sweep_lists_the_changes_of_its_environment(tmp_path, monkeypatch, capsys):
+    fewer = {"step": 0, "changed": {"threads": [4, 2]}}
+    assert enter(tmp_path, threads=4, monkeypatch=monkeypatch) == []
+    assert enter(tmp_path, threads=4, monkeypatch=monkeypatch) == []
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match=r"^--require_same_environment: .* \(threads: 4, now"):
+        enter(tmp_path, threads=2, monkeypatch=monkeypatch, require_same=True)
+    assert enter(tmp_path, threads=2, monkeypatch=monkeypatch) == [fewer]
+    assert capsys.readouterr().err.count("warning: the environment differs") == 1
+    assert enter(tmp_path, threads=2, monkeypatch=monkeypatch, require_same=True) == [fewer]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"environment": 3}', '{"environment": {}'])
+def test_damaged_environment_of_a_sweep_counts_as_a_change(tmp_path, monkeypatch, capsys, content):
+    enter(tmp_path, threads=4, monkeypatch=monkeypatch)
+    (tmp_path / "environment.json").write_text(content)
+    with pytest.raises(UserError, match=r"environment\.json: damaged, now replaced"):
+        enter(tmp_path, threads=4, monkeypatch=monkeypatch, require_same=True)
+    (change,) = enter(tmp_path, threads=4, monkeypatch=monkeypatch)
+    assert change["changed"] == {"environment.json": ["damaged", "replaced"]}
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -16,7 +16,7 @@ class Metrics(clu_metrics.Collection):
 
 
 PARAMS = {"w": jnp.zeros(3)}
-BATCH = {"x": jnp.arange(12.0), "y": jnp.arange(24).reshape(12, 2)}
+BATCH = {"x": jnp.arange(12.0), "y": jnp.arange(24.0).reshape(12, 2)}
 
 
 def run(accumulate_steps, gradients_of, key=0):
@@ -58,7 +58,7 @@ def test_micro_batch_has_every_kth_example(accumulate_steps):
         np.testing.assert_equal(x.shape, (12 // accumulate_steps,))
         spread = (jnp.diff(x) == accumulate_steps).all()
         aligned = (batch["y"][:, 0] == 2 * x).all()
-        stats = {"seen": batch_stats["seen"] + (spread & aligned), "last": x[0]}
+        stats = {"seen": batch_stats["seen"] + (spread & aligned).astype(jnp.float32), "last": x[0]}
         return PARAMS, stats, Metrics.single_from_model_output(loss=x)
 
     _, stats, _ = run(accumulate_steps, first_example)
