@@ -1,6 +1,7 @@
 """Turns a config into a task: its data set, model, loss, and augmentation."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -59,8 +60,11 @@ def _at_precision(function: Callable[..., Any], precision: str | None) -> Callab
 
 def _classification(config: ConfigDict, axis_name: str | None) -> Task:
     loss = names.resolve("loss.name", config.loss.name, LOSSES)
+    data_dir = None if config.data.name == "digits" else config.data.data_dir
     dataset = datasets.describe(
-        config.data.name, data_dir=config.data.data_dir, image_size=config.data.image_size
+        config.data.name,
+        data_dir=data_dir and os.path.expanduser(data_dir),
+        image_size=config.data.image_size,
     )
     steps = {
         name: names.resolve("data.preprocess", name, preprocess.STEPS)
@@ -81,9 +85,11 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
         config.model,
         image_shape=dataset.image_shape,
         num_classes=dataset.num_classes,
-        axis_name=axis_name if config.parallel.sync_batch_norm else None,
+        axis_name=axis_name if axis_name and config.parallel.sync_batch_norm else None,
     )
-    zca_epsilon = config.data.zca_epsilon
+    # A step of the user's own may take the regularization, too.
+    uses_epsilon = any(name == "zca" or name not in preprocess.STEPS for name in steps)
+    zca_epsilon = config.data.zca_epsilon if uses_epsilon else 0.0
 
     @functools.cache
     def load() -> tuple[datasets.Dataset, classification.Normalize]:
