@@ -156,7 +156,9 @@ def _normalized(arguments: list[str]) -> list[str]:
     """Returns the arguments with `--config FILE` as `--config=FILE`, and with `~` expanded."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and re.fullmatch(r"--?config", joined[-1]):
+        previous = joined[-1] if joined else ""
+        is_none = argument == "None" and re.fullmatch(r"--?config\.[^=]+", previous)
+        if is_none or re.fullmatch(r"--?config", previous):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

@@ -16,7 +16,7 @@ from experiments.errors import Stopped, UserError
 from experiments.program import assemble, parallel
 from experiments.program.alarm import Alarm
 from experiments.program.steps import Metrics, pieces
-from experiments.runtime import checkpoint, guard, processes, progress, signals, workdir
+from experiments.runtime import checkpoint, guard, memory, processes, progress, signals, workdir
 from experiments.runtime.checkpoint import Checkpointer
 from experiments.runtime.environment import environment
 from experiments.runtime.profiler import Profiler, Window
@@ -86,12 +86,19 @@ def run(
             f"--profile_steps={window.first}:{window.end} begins after the last step of the run, "
             f"{experiment.num_steps - 1}"
         )
+    programs = _programs(experiment, parallel.make_strategy(experiment.strategy, jax.devices()))
+    if not (directory / "config.json").exists():  # a refused run must not claim the directory
+        processes.together(
+            lambda: memory.check(
+                experiment, programs, experiment.task.load().test, jax.devices()
+            )
+        )
     with contextlib.ExitStack() as stack:
         processes.together(lambda: _claim(experiment, directory, stack))
         summary = processes.together(lambda: _read_summary(directory))
         if summary is not None:
             return summary, True
-        return train(experiment, directory, window), False
+        return train(experiment, directory, window, programs), False
 
 
 def _claim(experiment: Experiment, directory: epath.Path, stack: contextlib.ExitStack) -> None:
@@ -112,7 +119,10 @@ def _read_summary(directory: epath.Path) -> dict[str, Any] | None:
 
 
 def train(
-    experiment: Experiment, directory: epath.Path, window: Window | None = None
+    experiment: Experiment,
+    directory: epath.Path,
+    window: Window | None = None,
+    programs: assemble.Programs | None = None,
 ) -> dict[str, Any]:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -123,6 +133,7 @@ def train(
       experiment: the experiment.
       directory: directory of the run, locked.
       window: steps to trace.
+      programs: compiled programs of the experiment, which may be traced already.
 
     Returns:
       The summary, as written to `summary.json`.
@@ -142,7 +153,7 @@ def train(
         data = processes.together(experiment.task.load)
         train_split = parallel.to_devices(data.train, strategy.replicated)
         test_split = parallel.to_devices(data.test, strategy.replicated)
-        initial = _programs(experiment, strategy)
+        initial = programs or _programs(experiment, strategy)
         finished = None
         while finished is None:
             newest = progress.restore(checkpointer, experiment, initial, strategy)

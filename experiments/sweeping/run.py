@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from experiments.build.sweeps import Sweep
 from experiments.errors import Stopped, UserError
-from experiments.program import parallel
+from experiments.program import assemble, parallel
 from experiments.program.steps import Examples, Metrics, pieces
 from experiments.results import read
-from experiments.runtime import signals, workdir
+from experiments.runtime import memory, signals, workdir
 from experiments.runtime.checkpoint import Checkpointer
 from experiments.runtime.environment import environment
 from experiments.sweeping import plan, store, trials
@@ -47,12 +47,23 @@ def run(sweep: Sweep, directory: epath.Path) -> tuple[dict[str, Any], bool]:
     final = plan.final_trials(sweep, dict.fromkeys(sweep.settings, any_point))
     for trial in tuning:
         _check_validation(trial, final)
+    if not (directory / "config.json").exists():  # a refused sweep must not claim the directory
+        _check_memory(final)
     with workdir.locked(directory):
         workdir.claim(directory, sweep.config)
         summary = workdir.read_summary(directory)
         if summary is not None:
             return summary, True
         return _run(sweep, tuning, directory), False
+
+
+def _check_memory(final: Sequence[Trial]) -> None:
+    """Refuses a sweep in which a single trial does not fit into memory."""
+    one_of_each = {trials.program_of(trial.experiment): trial.experiment for trial in final}
+    for experiment in one_of_each.values():
+        one = assemble.pure(experiment.task, experiment.optimizer, experiment.batches)
+        one = one._replace(evaluate=jax.jit(one.evaluate))
+        memory.check(experiment, one, experiment.task.load().test, jax.devices()[:1])
 
 
 def _check_validation(tuning: Trial, final: Sequence[Trial]) -> None:
