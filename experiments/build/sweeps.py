@@ -83,14 +83,10 @@ class Sweep(NamedTuple):
         Raises:
           UserError: the config of the trial cannot be used.
         """
-        # A deep copy keeps references between fields, which are resolved once all values are set.
-        config = copy.deepcopy(self.base)
+        own = {**self.settings[setting], **point}
+        config = self.config_of(setting, {"seed": seed, **point})
         if validation_examples:
             config.data.validation_examples = validation_examples
-        own = {**self.settings[setting], **point}
-        for path, value in {"seed": seed, **own}.items():
-            _set(config, path, value, f"setting {setting!r}")
-        config = config.copy_and_resolve_references()
         _check_trial(config, setting)
         # The setting's own choice in a section replaces the command line's for all settings.
         sections = {path.partition(".")[0] for path in own}
@@ -100,6 +96,25 @@ class Sweep(NamedTuple):
         except UserError as error:
             at = ", ".join(f"{path}={value}" for path, value in point.items())
             raise UserError(f"setting {setting!r}{at and f' at {at}'}: {error}") from error
+
+    def config_of(self, setting: str, changes: Mapping[str, float] | None = None) -> ConfigDict:
+        """Returns the config of a setting, in which nothing is checked.
+
+        Args:
+          setting: name of the setting.
+          changes: values of more dotted fields.
+
+        Returns:
+          The config, with references resolved.
+
+        Raises:
+          UserError: a value has the wrong type.
+        """
+        # A deep copy keeps references between fields, which are resolved once all values are set.
+        config = copy.deepcopy(self.base)
+        for path, value in {**self.settings[setting], **(changes or {})}.items():
+            _set(config, path, value, f"setting {setting!r}")
+        return config.copy_and_resolve_references()
 
 
 def read_sweep(config: ConfigDict, given: Collection[str] = ()) -> Sweep:
