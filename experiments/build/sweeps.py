@@ -84,9 +84,8 @@ class Sweep(NamedTuple):
           UserError: the config of the trial cannot be used.
         """
         own = {**self.settings[setting], **point}
-        config = self.config_of(setting, {"seed": seed, **point})
-        if validation_examples:
-            config.data.validation_examples = validation_examples
+        held_out = {"data.validation_examples": validation_examples} if validation_examples else {}
+        config = self.config_of(setting, {"seed": seed, **held_out, **point})
         _check_trial(config, setting)
         # The setting's own choice in a section replaces the command line's for all settings.
         sections = {path.partition(".")[0] for path in own}

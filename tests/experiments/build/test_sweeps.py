@@ -119,7 +119,7 @@ BAD = [
     (
         "settings",
         setting(**{"parallel.strategy": "pmap"}),
-        "setting 'a': parallel.strategy='pmap' does not work in a sweep",
+        "setting 'a': parallel.strategy cannot differ: all trials of a sweep must share it; set",
     ),
     ("seeds", (), "no seeds"),
     ("seeds", (1, 2, 1), "seeds have 1 twice"),
@@ -152,8 +152,9 @@ BAD = [
     ("tune.seeds", (100, 100), "tune.seeds have 100 twice"),
     ("tune.validation_examples", 0, "tune.validation_examples=0 is out of range"),
     ("tune.validation_examples", 1437, "leaves no training examples: digits has 1437"),
+    ("base.parallel.strategy", "pmap", "parallel.strategy='pmap' does not work in a sweep"),
     ("base.guard.max_rollbacks", 1, "so it does not support guard.loss_threshold and guard.max_ro"),
-    ("settings", setting(**{"guard.loss_threshold": 4.5}), "setting 'a': a sweep runs every trial"),
+    ("settings", setting(**{"guard.loss_threshold": 4.5}), "'a': guard.loss_threshold cannot differ: a"),
 ]
 
 
