@@ -84,7 +84,9 @@ def _from_library(config: ConfigDict, run: Run) -> optax.Schedule:
             names_of_options -= {"restart_multiplier", "restart_decay"}
     if "variant" in known and config.variant != "paper":
         names_of_options.discard("base")
-    options = {name: read(config, run) for name, read in OPTIONS.items() if name in names_of_options}
+    options = {
+        name: read(config, run) for name, read in OPTIONS.items() if name in names_of_options
+    }
     if config.name == "triangular_exp_range":
         options["decay_rate"] = config.triangle_decay_rate
     warmup_steps = run.steps(config.warmup_epochs)

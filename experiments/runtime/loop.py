@@ -89,9 +89,7 @@ def run(
     programs = _programs(experiment, parallel.make_strategy(experiment.strategy, jax.devices()))
     if not (directory / "config.json").exists():  # a refused run must not claim the directory
         processes.together(
-            lambda: memory.check(
-                experiment, programs, experiment.task.load().test, jax.devices()
-            )
+            lambda: memory.check(experiment, programs, experiment.task.load().test, jax.devices())
         )
     with contextlib.ExitStack() as stack:
         processes.together(lambda: _claim(experiment, directory, stack))

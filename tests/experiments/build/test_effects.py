@@ -141,7 +141,9 @@ def slow_outcome(experiment):
         for array in split.values()
     ]
     state = jax.eval_shape(lambda key: task.init(key, experiment.optimizer), jax.random.key(0))
-    batch = {name: jax.ShapeDtypeStruct((4, *a.shape[1:]), a.dtype) for name, a in data.train.items()}
+    batch = {
+        name: jax.ShapeDtypeStruct((4, *a.shape[1:]), a.dtype) for name, a in data.train.items()
+    }
 
     def train_step(state, batch):
         return task.train_step(state, batch, experiment.optimizer)
@@ -189,7 +191,11 @@ def test_field_changes_the_outcome_or_is_refused(path):
 
 
 DEAD = [
-    ("schedule.slope", 7.0, "no effect with schedule.name='constant'; remove it, or set it to its d"),
+    (
+        "schedule.slope",
+        7.0,
+        "no effect with schedule.name='constant'; remove it, or set it to its d",
+    ),
     ("schedule.end_value", 0.01, "no effect with schedule.name='constant'"),
     ("schedule.restart_decay", 0.5, "it needs a schedule with restarts, and schedule.restart_in"),
     ("model.dropout_rate", 0.5, "no effect with model.name='nn2'; .* its default, None$"),

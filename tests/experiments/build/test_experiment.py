@@ -125,7 +125,12 @@ BAD = [
         0.9,
         "schedule cyclical_log_annealing: end_value .* peak_value=0.1, got 0.9",
     ),
-    ("schedule.warmup_epochs", 9.0, "warmup_epochs=9.0 is longer than the run, epochs=8.0"),
+    (
+        "schedule.warmup_epochs",
+        9.0,
+        "warmup_epochs=9.0 is longer than the run, epochs=8.0; set --config.schedule.warmup_epochs="
+        "0.8, a tenth",
+    ),
     ("schedule.init_decay_epochs", 0.0, "init_decay_epochs=0.0 .* above 0"),
     ("schedule.init_decay_epochs", 0.001, "schedule .*init_decay_steps"),
     ("schedule.restart_interval_epochs", -1.0, "restart_interval_epochs=-1.0"),
@@ -260,7 +265,7 @@ def test_with_schedule_rebuilds_the_schedule_and_keeps_everything_else():
         ({"peak_value": -0.1}, r"^schedule\.peak_value=-0\.1 is out of range; it must be at least"),
         (
             {"warmup_epochs": 8.5},
-            r"^schedule\.warmup_epochs=8\.5 is longer than the run, epochs=8\.0$",
+            r"^schedule\.warmup_epochs=8\.5 is longer than the run, epochs=8\.0; set --config\.sch",
         ),
     ],
 )
