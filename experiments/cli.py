@@ -166,8 +166,11 @@ def _normalized(arguments: list[str]) -> list[str]:
 
 
 def _expanded(argument: str) -> str:
-    flag, value = re.fullmatch(r"(--?[\w.-]+=)?(.*)", argument, re.DOTALL).groups("")
-    return flag + os.path.expanduser(value)
+    """Returns an argument, or a flag with a value, in which a leading `~` is the home directory."""
+    if not argument.startswith("-"):
+        return os.path.expanduser(argument)
+    flag, equals, value = argument.partition("=")
+    return flag + equals + os.path.expanduser(value)
 
 
 class _Loaded(flags.ArgumentParser):
@@ -272,7 +275,7 @@ def given_fields() -> tuple[str, ...]:
 
 
 def config_name() -> str:
-    """Returns the name of the --config file and its argument, such as "nakamura2021-mnist-nn2-trap".
+    """Returns the name of the --config file and its argument: "mnist-nn2" for mnist.py:nn2.
 
     It has no directory, no extension, and no characters that a shell or a file system interprets.
     """

@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import cli
+from experiments.build import examples
 from experiments.build.sweeps import read_sweep
 from experiments.errors import UserError
 from experiments.results import schedule_curves
@@ -33,6 +34,7 @@ def main() -> None:
     if "schedule" not in run or "epochs" not in run:
         raise UserError("the config has no section schedule; pass the config of a run or a sweep")
     epochs = run.epochs if given.epochs is None else given.epochs
+    length = schedule_curves.run_of(epochs, given.steps_per_epoch)
     if is_sweep and given.schedule:
         raise UserError(
             "--schedule cannot be combined with the config of a sweep, whose settings are drawn; "
@@ -42,16 +44,16 @@ def main() -> None:
         sweep = read_sweep(config, cli.given_fields())
         sections = {name: sweep.config_of(name).schedule for name in sweep.settings}
     elif given.schedule:
-        sections = schedule_curves.by_name(
-            run.schedule, given.schedule, epochs=epochs, given=cli.given_fields()
+        sections = examples.by_name(
+            run.schedule, given.schedule, run=length, given=cli.given_fields()
         )
     else:
         sections = {str(run.schedule.name): run.schedule}
+    if not is_sweep:
+        examples.check_used(sections, length, cli.given_fields())
     if not given.out:
         out.parent.mkdir(exist_ok=True)
-    schedule_curves.write(
-        sections, out, epochs=epochs, steps_per_epoch=given.steps_per_epoch, scale=given.scale
-    )
+    schedule_curves.write(sections, out, length, scale=given.scale)
     print(f"wrote {out}")
 
 

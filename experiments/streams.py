@@ -9,7 +9,7 @@ from typing import Any
 class _Pipe(io.FileIO):
     """A file descriptor that drops what is written after its reader has gone."""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:
         """Writes bytes, or drops them if the pipe is closed."""
         try:
             return super().write(data)

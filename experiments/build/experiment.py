@@ -184,8 +184,8 @@ def _check_rates(name: str, schedule: optax.Schedule, num_steps: int) -> None:
     ends = np.asarray(schedule(np.array([0, num_steps // 2, num_steps - 1], np.int32)))
     if not ends.any() and not np.asarray(loganneal_jax.tabulate(schedule, num_steps)).any():
         raise UserError(
-            f"the learning rate of schedule.name={name!r} is 0 at every step of the run, so nothing "
-            "would be learned; set schedule.peak_value above 0"
+            f"the learning rate of schedule.name={name!r} is 0 at every step of the run, so "
+            "nothing would be learned; set schedule.peak_value above 0"
         )
 
 

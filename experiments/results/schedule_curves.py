@@ -1,18 +1,15 @@
 """Draws the learning rate of schedules over a run, with a dot at every restart."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
 import loganneal_jax
-from configs import base
-from experiments.build import effects
-from experiments.build.schedules import Run, make_schedule, make_schedule_by_name
+from experiments.build.schedules import Run, make_schedule_by_name
 from experiments.errors import UserError
 
 ENDINGS = (".png", ".svg")
@@ -20,22 +17,13 @@ SCALES = ("linear", "log")
 MAX_STEPS = 10_000_000
 MAX_COLUMNS = 4
 PANEL_INCHES = (3.4, 2.4)
-EXAMPLE_STEPS = 1000  # steps per epoch, to find out which fields a schedule uses
-# What the name of a schedule promises and the defaults lack, as fractions of the run.
-WARMUP = {"warmup_epochs": 0.1}
-CYCLES = {"init_decay_epochs": 0.2, "restart_interval_epochs": 0.2}
-EXAMPLES: dict[str, dict[str, float]] = {
-    **dict.fromkeys(("sig+", "str+", "trap", "trapezoid", "wsd"), WARMUP),
-    **dict.fromkeys(("cla", "cyclical_log_annealing", "cyclical_cosine"), CYCLES),
-}
 
 
 def write(
-    sections: Mapping[str, ConfigDict],
+    sections: Mapping[str, Any],
     out: Path,
+    run: Run,
     *,
-    epochs: float,
-    steps_per_epoch: int,
     scale: str,
 ) -> None:
     """Draws schedules, and writes the figure.
@@ -43,8 +31,7 @@ def write(
     Args:
       sections: title -> section `schedule` of a config.
       out: file to write, whose ending is one of `ENDINGS`.
-      epochs: length of the run.
-      steps_per_epoch: number of steps in an epoch.
+      run: length of the run.
       scale: scale of the vertical axis, one of `SCALES`.
 
     Raises:
@@ -54,65 +41,14 @@ def write(
         raise UserError(f"--out={out} has an unknown ending; choose from {', '.join(ENDINGS)}")
     if scale not in SCALES:
         raise UserError(f"--scale={scale} is unknown; choose from {', '.join(SCALES)}")
-    run = run_of(epochs, steps_per_epoch)
     curves = {title: values_of(each, each.name, run) for title, each in sections.items()}
     if scale == "log" and any(values.max() <= 0 for values in curves.values()):
         raise UserError("--scale=log needs learning rates above 0; use --scale=linear")
-    figure = draw(curves, steps_per_epoch, scale=scale)
+    figure = draw(curves, run.steps_per_epoch, scale=scale)
     try:
         figure.savefig(out)
     except OSError as error:
         raise UserError(f"--out={out} cannot be written: {error.strerror}") from error
-
-
-def by_name(
-    section: ConfigDict, names: Sequence[str], *, epochs: float, given: Collection[str]
-) -> dict[str, ConfigDict]:
-    """Returns the sections of schedules that differ in name.
-
-    The defaults of `configs/base.py` have no warmup and no restarts. A schedule that is named after
-    one of them gets it from `EXAMPLES`, unless a field of it is set, and its title says so.
-
-    Args:
-      section: section `schedule` of a config.
-      names: names of the schedules, used instead of the section's own.
-      epochs: length of the run.
-      given: dotted fields of the config that were set by hand.
-
-    Returns:
-      Title -> section.
-
-    Raises:
-      UserError: a field was set by hand that none of the schedules use.
-    """
-    section = section.copy_and_resolve_references()
-    defaults = base.get_config().schedule
-    sections, used = {}, set()
-    for name in names:
-        each = section.copy_and_resolve_references()
-        each.name = name
-        example = {field: factor * epochs for field, factor in EXAMPLES.get(name, {}).items()}
-        if "warmup_epochs" in example:
-            example["warmup_init_value"] = 0.1 * each.peak_value
-        untouched = all(
-            each[field] == defaults[field] and f"schedule.{field}" not in given for field in example
-        )
-        title = name
-        if example and untouched:
-            each.update(example)
-            shown = [f"{field}={value:g}" for field, value in example.items()]
-            title = "\n".join([name, *shown])
-        sections[title] = each
-        recorded = effects.Recorded(each, "schedule.")
-        make_schedule(recorded, run_of(epochs, EXAMPLE_STEPS))
-        used |= recorded.read_fields
-    for path in given:
-        field = path.removeprefix("schedule.")
-        if path != field and path not in used and section[field] != defaults[field]:
-            raise UserError(
-                f"{path}={section[field]!r} has no effect on any of {', '.join(names)}; remove it"
-            )
-    return sections
 
 
 def run_of(epochs: float, steps_per_epoch: int) -> Run:

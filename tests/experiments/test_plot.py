@@ -126,7 +126,11 @@ def test_default_picture_is_in_the_ignored_directory_of_runs(tmp_path):
     [
         (
             ["--schedule=cosine,str", "--config.schedule.slope=3"],
-            "schedule.slope=3.0 has no effect on any of cosine, str; remove it",
+            "schedule.slope=3.0 has no effect on cosine, str; remove it",
+        ),
+        (
+            ["--config.schedule.slope=3"],
+            "schedule.slope=3.0 has no effect on cyclical_log_annealing; remove it",
         ),
         (
             ["--config=configs/sweeps/digits.py", "--schedule=cosine"],
