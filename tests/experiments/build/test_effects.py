@@ -219,6 +219,14 @@ def test_field_without_effect_is_refused(path, value, message):
     assert_one_sentence(error.value)
 
 
+def test_batch_norm_that_a_network_does_not_have_cannot_be_synchronized():
+    fields = {**PLAIN, "parallel.strategy": "pmap", "parallel.sync_batch_norm": True}
+    with pytest.raises(
+        UserError, match=r"sync_batch_norm=True has no effect with model.name='nn2'"
+    ):
+        build(config_of(fields))
+
+
 def test_option_of_no_task_is_refused():
     config = config_of(PLAIN)
     config.task.options.rate = 3
