@@ -3,6 +3,11 @@
 Fields that end in `_epochs` may be fractions of an epoch. An epoch has as many steps as the
 training split has full batches.
 
+A field that has no effect, such as `schedule.slope` with the schedule `cosine`, must have its
+default. Where a flag or a setting of a sweep changes a section, the fields that the config file set
+for its own choice, and that the change leaves without effect, return to their defaults. A field
+that you set yourself must have an effect.
+
 The comment beside a name says which dict has the names; an unknown name prints them all. Except for
 modes, a name may also be `package.module:attribute`, which is imported. docs/experiments.md shows
 how to add a schedule, an optimizer, a model, or a task.
@@ -27,7 +32,7 @@ def get_config() -> ConfigDict:
     # digits, or an image classification data set of tfds
     config.data.name = "cifar10"
     # Directory of tfds; None: TFDS_DATA_DIR, or the default of tfds
-    config.data.data_dir = config_dict.placeholder(str)
+    config.data.data_dir = config_dict.placeholder(str)  # not for digits
     config.data.image_size = config_dict.placeholder(int)  # pixels; None: the data set's own
     # Training examples that are held out and evaluated in place of the test split
     config.data.validation_examples = 0
@@ -68,7 +73,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay_mask = "all"
     config.optimizer.clip_norm = config_dict.placeholder(float)  # global norm; None: no clipping
 
-    # Changing the name changes the schedule. A schedule ignores the fields that it does not have.
+    # Changing the name changes the schedule. Its other fields keep their values if it uses them.
     config.schedule = ConfigDict()
     # SCHEDULES in loganneal_jax/named.py
     config.schedule.name = "cyclical_log_annealing"

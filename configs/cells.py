@@ -25,7 +25,11 @@ def parse(
     """
     words = cell.split(",")
     if len(words) != 3:
-        raise ValueError(f"{cell!r} is not {','.join(names)}")
+        of_pairs = "; ".join(f"{word},{{{','.join(seconds)}}}" for word, seconds in pairs.items())
+        raise ValueError(
+            f"{cell!r} is not {','.join(names)}, which follow the file's name and a colon; choose "
+            f"the first two from {of_pairs} and the last from {', '.join(thirds)}"
+        )
     first, second, third = words
     choices = (pairs, pairs.get(first, ()), thirds)
     for name, word, known in zip(names, words, choices, strict=True):

@@ -44,7 +44,7 @@ SCHEDULED = ("exp", "str", "sig", "rep", "trap", "str+", "sig+")
 METHODS = (*CONSTANT, "exp", "str", "sig", *ADAPTIVE, "rep", "trap", "str+", "sig+")
 
 
-def get_config(cell: str = "mnist,nn2,sig+") -> ConfigDict:
+def get_config(cell: str = "") -> ConfigDict:
     dataset, model, method = cells.parse(cell, ("data set", "model", "method"), MODELS, METHODS)
     config = base.get_config()
     config.epochs = 100.0
@@ -55,7 +55,8 @@ def get_config(cell: str = "mnist,nn2,sig+") -> ConfigDict:
     config.model.batch_norm = model in ("vgg9", "vgg19")
     config.model.attention.name = "none"
     config.optimizer.name = ADAPTIVE.get(method, "sgd")
-    config.optimizer.momentum = 0.0 if method in ADAPTIVE else 0.9
+    if method == "rms":
+        config.optimizer.momentum = 0.0
     config.optimizer.weight_decay = 5e-4
     config.schedule.name = method if method in SCHEDULED else "constant"
     config.schedule.peak_value = 0.1
@@ -68,5 +69,6 @@ def get_config(cell: str = "mnist,nn2,sig+") -> ConfigDict:
         # A reference, so that --config.epochs=10 also shortens the warmup, to 1 epoch.
         config.schedule.warmup_epochs = 0.1 * config.get_oneway_ref("epochs")
         config.schedule.warmup_init_value = 0.01
-    config.schedule.cooldown_fraction = 0.1
+    if method == "trap":
+        config.schedule.cooldown_fraction = 0.1
     return config

@@ -49,7 +49,7 @@ SCHEDULES = {
 }
 
 
-def get_config(cell: str = "1,resnet34,log") -> ConfigDict:
+def get_config(cell: str = "") -> ConfigDict:
     experiment, backbone, schedule = cells.parse(
         cell, ("experiment", "backbone", "schedule"), BACKBONES, SCHEDULES
     )
@@ -62,17 +62,15 @@ def get_config(cell: str = "1,resnet34,log") -> ConfigDict:
     )
     config.model.name = backbone
     config.schedule.name = SCHEDULES[schedule]
-    config.schedule.variant = "paper"
+    cyclical = schedule in ("log", "cosine")
     if experiment == "1":
-        _experiment1(config)
+        _experiment1(config, cyclical)
     else:
-        _experiment2(config)
-    if schedule in ("step", "none"):
-        config.schedule.warmup_epochs = 0.0
+        _experiment2(config, cyclical)
     return config
 
 
-def _experiment1(config: ConfigDict) -> None:
+def _experiment1(config: ConfigDict, cyclical: bool) -> None:
     config.epochs = 60.0
     config.batch_size = 128
     config.model.attention.name = "none"
@@ -80,19 +78,20 @@ def _experiment1(config: ConfigDict) -> None:
     config.optimizer.name = "sgd"
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
-    config.schedule.warmup_epochs = 5.0
-    config.schedule.warmup_init_value = 0.0001
-    config.schedule.peak_value = 0.01
-    config.schedule.init_decay_epochs = 10.0
-    config.schedule.end_value = 0.001
-    config.schedule.restart_value = 0.1
-    config.schedule.restart_interval_epochs = 10.0
-    config.schedule.restart_multiplier = 2.0
     config.guard.loss_threshold = 4.5
     config.guard.grace_epochs = 2.0
+    config.schedule.peak_value = 0.01
+    if cyclical:
+        config.schedule.warmup_epochs = 5.0
+        config.schedule.warmup_init_value = 0.0001
+        config.schedule.end_value = 0.001
+        config.schedule.init_decay_epochs = 10.0
+        config.schedule.restart_value = 0.1
+        config.schedule.restart_interval_epochs = 10.0
+        config.schedule.restart_multiplier = 2.0
 
 
-def _experiment2(config: ConfigDict) -> None:
+def _experiment2(config: ConfigDict, cyclical: bool) -> None:
     config.epochs = 40.0
     config.batch_size = 32
     config.model.attention.name = "beside"
@@ -103,6 +102,7 @@ def _experiment2(config: ConfigDict) -> None:
     config.optimizer.name = "adam"
     config.optimizer.weight_decay = 0.0
     config.schedule.peak_value = 0.001
-    config.schedule.end_value = 0.00001
-    config.schedule.init_decay_epochs = 10.0
-    config.schedule.restart_interval_epochs = 10.0
+    if cyclical:
+        config.schedule.end_value = 0.00001
+        config.schedule.init_decay_epochs = 10.0
+        config.schedule.restart_interval_epochs = 10.0

@@ -5,10 +5,10 @@ import importlib.metadata
 import logging
 import os
 import re
-import runpy
 import signal
 import sys
 import traceback
+import types
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,11 +18,17 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
+from configs import base
+from configs.sweeps import base as sweeps_base
+from experiments import streams
 from experiments.errors import Stopped, UserError
 
 OWN_PACKAGES = {"__main__", "configs", "experiments", "loganneal_jax"}
 USAGE_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
+BUCKETS = ("gs://", "s3://")
+PATHS = ("TFDS_DATA_DIR", "XDG_CACHE_HOME")  # environment variables that may begin with ~
+_GIVEN: dict[str, Any] = {}  # fields of the config that the command line sets
 
 
 def run(
@@ -40,6 +46,9 @@ def run(
       default_config: the config file to use without --config, or None.
     """
     _raise_only_own_warnings()
+    streams.make_safe()
+    for name in set(PATHS) & os.environ.keys():
+        os.environ[name] = os.path.expanduser(os.environ[name])
     flags.FLAGS.set_gnu_getopt(positional)
 
     def guarded(arguments: list[str]) -> None:
@@ -51,6 +60,7 @@ def run(
                     f"unexpected argument {arguments[1]!r}; pass options as --NAME=VALUE"
                 )
             main(*arguments[1:])
+            sys.stdout.flush()
         except UserError as error:
             _end(f"error: {error}", USAGE_ERROR)
         except OSError as error:
@@ -60,6 +70,15 @@ def run(
             _end(str(stopped), stopped.exit_code)
         except KeyboardInterrupt:
             _end("interrupted", INTERRUPTED)
+        except Exception as error:
+            if not _out_of_memory(error):
+                raise
+            _end(
+                f"error: out of memory ({' '.join(str(error).split())[:200]}); lower batch_size, "
+                "eval_batch_size, model.width_multiplier, or data.image_size, or raise "
+                "parallel.accumulate_steps",
+                USAGE_ERROR,
+            )
 
     app.run(guarded, flags_parser=functools.partial(_parse, default_config=default_config))
 
@@ -74,6 +93,13 @@ def _raise_only_own_warnings() -> None:
     installed = {*sys.stdlib_module_names, *importlib.metadata.packages_distributions()}
     others = "|".join(map(re.escape, installed - OWN_PACKAGES))
     warnings.filterwarnings("default", module=rf"({others})(\.|$)")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Returns whether the memory of the host or of a device was too small."""
+    # jax.errors.JaxRuntimeError, whose import takes a second.
+    from_jax = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
+    return isinstance(error, MemoryError) or (from_jax and "RESOURCE_EXHAUSTED" in str(error))
 
 
 def _quiet_log() -> None:
@@ -122,29 +148,113 @@ def _end(sentence: str, exit_code: int) -> NoReturn:
 
 def _parse(arguments: list[str], *, default_config: Path | None) -> list[str]:
     """Checks the overrides of config fields against the config, and parses the flags."""
+    arguments = _normalized(arguments)
     if default_config and not any(re.match(r"--?config(=|$)", each) for each in arguments):
         program, *rest = arguments
         arguments = [program, f"--config={default_config}", *rest]
     try:
         files = [re.fullmatch(r"--?config=(.+)", argument) for argument in arguments]
-        for file in filter(None, files):
-            config = _load_config(file[1])
+        configs = {file[1]: _load_config(file[1]) for file in filter(None, files)}
+        if configs and "config" in flags.FLAGS:
+            flags.FLAGS["config"].parser = _Loaded(configs)
+            config = [*configs.values()][-1]
             for argument in arguments:
                 override = re.match(r"--?(?:no)?config\.([^=]+)", argument)
                 if override:
                     _check_field(config, override[1])
+            return _set_nones(config, arguments)
         return flags.FLAGS(arguments)
     except (UserError, flags.Error) as error:
         _end(f"error: {error}", USAGE_ERROR)
 
 
+def _normalized(arguments: list[str]) -> list[str]:
+    """Returns the arguments with `--config FILE` as `--config=FILE`, and with `~` expanded."""
+    joined: list[str] = []
+    for argument in arguments:
+        previous = joined[-1] if joined else ""
+        is_none = argument == "None" and re.fullmatch(r"--?config\.[^=]+", previous)
+        if is_none or re.fullmatch(r"--?config", previous):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return [_expanded(argument) for argument in joined]
+
+
+def _expanded(argument: str) -> str:
+    """Returns an argument, or a flag with a value, in which a leading `~` is the home directory."""
+    if not argument.startswith("-"):
+        return os.path.expanduser(argument)
+    flag, equals, value = argument.partition("=")
+    return flag + equals + os.path.expanduser(value)
+
+
+class _Loaded(flags.ArgumentParser):
+    """Gives the flag --config the config that was loaded already.
+
+    A second execution of the file would register a tfds builder in it twice.
+    """
+
+    def __init__(self, configs: Mapping[str, ConfigDict]) -> None:
+        self.configs = configs
+
+    def parse(self, argument: str) -> ConfigDict:
+        """Returns the config of a file and its argument, whose fields are now fixed."""
+        return self.configs[argument].lock()
+
+
+def _set_nones(config: ConfigDict, arguments: list[str]) -> list[str]:
+    """Parses the flags; sets the fields with the value None, which ml_collections cannot read."""
+    given: dict[str, bool] = {}  # field -> whether its last value is None
+    others: list[str] = []
+    for argument in arguments:
+        override = re.fullmatch(r"--?config\.([^=]+)=(.*)", argument, re.DOTALL)
+        if override:
+            given[override[1]] = override[2] == "None"
+        if not override or override[2] != "None":
+            others.append(argument)
+    nones = [path for path, is_none in given.items() if is_none]
+    for path in nones:
+        _check_none(config, path)
+    rest = flags.FLAGS(others)
+    for path in nones:
+        *sections, name = path.split(".")
+        section = config
+        for each in sections:
+            section = section[each]
+        with section.ignore_type():
+            section[name] = None
+    _GIVEN.update(given, **config_flags.get_override_values(flags.FLAGS["config"]))
+    return rest
+
+
+def _check_none(config: ConfigDict, path: str) -> None:
+    """Refuses None for a field whose default is another value."""
+    defaults = base.get_config()
+    if "settings" in config:
+        defaults = sweeps_base.make(defaults)
+    value: Any = defaults
+    for name in path.split("."):
+        if name not in value:
+            return  # a field of the user's own
+        value = value[name]
+    if value is not None:
+        raise UserError(
+            f"--config.{path}=None is not allowed, because the field always has a value; its "
+            f"default is {value!r}"
+        )
+
+
 def _load_config(path_and_argument: str) -> ConfigDict:
     path, *argument = path_and_argument.split(":", 1)
     try:
-        names = runpy.run_path(path)
-        if "get_config" not in names:
+        module = types.ModuleType("config_file")
+        module.__file__ = path
+        sys.modules[module.__name__] = module  # where tfds looks for the code of a builder
+        exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
+        if not hasattr(module, "get_config"):
             raise UserError(f"--config={path} has no function get_config")
-        config = names["get_config"](*argument)
+        config = module.get_config(*argument)
         if not isinstance(config, ConfigDict):
             raise UserError(f"--config={path}: get_config must return a ConfigDict, got {config!r}")
         return config
@@ -175,7 +285,38 @@ def _check_field(config: Mapping[str, Any], path: str) -> None:
         section, walked = section.get(name), f"{walked}.{name}"
 
 
+def given_fields() -> tuple[str, ...]:
+    """Returns the dotted fields of the config that the command line sets."""
+    return tuple(_GIVEN)
+
+
 def config_name() -> str:
-    """Returns the name of the --config file, without its directory and extension."""
-    file = config_flags.get_config_filename(flags.FLAGS["config"])
-    return re.split(r"[/\\]", file)[-1].removesuffix(".py")
+    """Returns the name of the --config file and its argument: "mnist-nn2" for mnist.py:nn2.
+
+    It has no directory, no extension, and no characters that a shell or a file system interprets.
+    """
+    file, *argument = config_flags.get_config_filename(flags.FLAGS["config"]).split(":", 1)
+    name = re.split(r"[/\\]", file)[-1].removesuffix(".py")
+    return re.sub(r"[^\w.+-]+", "-", "-".join([name, *argument]))
+
+
+def directory(flag: str, path: str) -> str:
+    """Checks the path of a directory, which may be in object storage.
+
+    Args:
+      flag: name of the flag, for the error message.
+      path: the path.
+
+    Returns:
+      The path.
+
+    Raises:
+      UserError: the path has a scheme that is unknown.
+    """
+    scheme = re.match(r"([^/]*):/", path)
+    if scheme and not path.startswith(BUCKETS):
+        raise UserError(
+            f"--{flag}={path} has the unknown scheme {scheme[1]}; use a local path, or one that "
+            f"begins with {' or '.join(BUCKETS)}"
+        )
+    return path

@@ -77,7 +77,9 @@ def _outcome(config: Any, topology: str, chip: Chip) -> "Report | int | None":
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         try:
-            return pool.submit(aot.build_and_compile, config, topology, chip).result()
+            return pool.submit(
+                aot.build_and_compile, config, topology, chip, cli.given_fields()
+            ).result()
         except BrokenProcessPool:
             return None
 

@@ -21,10 +21,12 @@ def main() -> None:
     config = flags.FLAGS.config
     if config is None:
         raise UserError("--config is missing; pass --config=configs/sweeps/NAME.py")
-    workdir = epath.Path(flags.FLAGS.workdir or f"runs/{cli.config_name()}")
+    workdir = epath.Path(
+        cli.directory("workdir", flags.FLAGS.workdir or f"runs/{cli.config_name()}")
+    )
     switches.pin()
     environment.check_platform()
-    sweep = read_sweep(config)
+    sweep = read_sweep(config, cli.given_fields())
     compile_cache.use(flags.FLAGS.compile_cache)
     summary, was_finished = run(
         sweep, workdir, require_same_environment=flags.FLAGS.require_same_environment

@@ -48,7 +48,7 @@ def main() -> None:
     if config is None:
         raise UserError("--config is missing; pass --config=configs/NAME.py")
     fields.check(config)
-    workdir = epath.Path(WORKDIR.value or f"runs/{cli.config_name()}")
+    workdir = epath.Path(cli.directory("workdir", WORKDIR.value or f"runs/{cli.config_name()}"))
     if DETERMINISTIC.value:
         # jax reads the variable when it is imported.
         flag = "--xla_gpu_deterministic_ops=true"
@@ -67,7 +67,7 @@ def main() -> None:
     with processes.joined(cluster, cli.give_up):
         environment.check_platform()
         compile_cache.use(COMPILE_CACHE.value)
-        experiment = processes.together(lambda: build(config))
+        experiment = processes.together(lambda: build(config, cli.given_fields()))
         summary, was_finished = loop.run(
             experiment,
             workdir,

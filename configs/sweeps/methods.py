@@ -24,7 +24,6 @@ def nakamura2021(adaptive_rate: float) -> tuple[dict, ...]:
     Returns:
       The settings of a sweep.
     """
-    adaptive = {"schedule.peak_value": adaptive_rate, "optimizer.momentum": 0.0}
     constants = [
         {"name": rate, "schedule.name": "constant", "schedule.peak_value": float(rate)}
         for rate in ("0.1", "0.01", "0.001")
@@ -36,14 +35,18 @@ def nakamura2021(adaptive_rate: float) -> tuple[dict, ...]:
             {
                 "name": name,
                 "schedule.name": "constant",
-                "optimizer.name": optimizer,
-                **adaptive,
+                "schedule.peak_value": adaptive_rate,
+                **optimizer,
                 **NO_WARMUP,
             }
-            for name, optimizer in (("rms", "rmsprop"), ("adam", "adam"))
+            for name, optimizer in (
+                ("rms", {"optimizer.name": "rmsprop", "optimizer.momentum": 0.0}),
+                ("adam", {"optimizer.name": "adam"}),
+            )
         ),
         {"name": "rep", "schedule.name": "rep", **NO_WARMUP},
-        *({"name": name, "schedule.name": name} for name in ("trap", "str+", "sig+")),
+        {"name": "trap", "schedule.name": "trap", "schedule.cooldown_fraction": 0.1},
+        *({"name": name, "schedule.name": name} for name in ("str+", "sig+")),
     )
 
 

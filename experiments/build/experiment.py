@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from experiments.build import fields, names
+import loganneal_jax
+from experiments.build import effects, fields, names
 from experiments.build.optimizers import MakeOptimizer, optimizer_maker
 from experiments.build.schedules import Run, make_schedule
 from experiments.build.tasks import make_task
@@ -90,19 +92,31 @@ class Experiment:
         return self.batches.steps_per_epoch
 
 
-def build(config: ConfigDict) -> Experiment:
+def build(config: ConfigDict, given: Collection[str] = ()) -> Experiment:
     """Checks a config and builds what it describes, without compiling or loading data.
+
+    A field that has no effect must have its default. Where a section was changed by hand, the
+    fields that its config file had set and that the change leaves without effect return to their
+    defaults.
 
     Args:
       config: a config with the fields of `configs/base.py`.
+      given: dotted fields that were set by hand, on the command line or by a setting of a sweep.
+        All fields of the config count as its file's own otherwise.
 
     Returns:
       The experiment.
 
     Raises:
-      UserError: a field, or a combination of fields, cannot be used.
+      UserError: a field, or a combination of fields, cannot be used, or a field has no effect.
     """
     fields.check(config)
+    recorded = effects.Recorded(config.copy_and_resolve_references())
+    experiment = _build(recorded)
+    return dataclasses.replace(experiment, config=plain(effects.settle(recorded, given)))
+
+
+def _build(config: ConfigDict) -> Experiment:
     names.check("parallel.strategy", config.parallel.strategy, parallel.STRATEGIES)
     axis_name = parallel.AXIS if config.parallel.strategy == "pmap" else None
     task = make_task(config, axis_name=axis_name)
@@ -118,10 +132,12 @@ def build(config: ConfigDict) -> Experiment:
             f"epochs={config.epochs} at {batches.steps_per_epoch} steps per epoch is {num_steps} "
             f"steps; a run has at least 1 and at most {MAX_STEPS}"
         )
+    schedule = make_schedule(config.schedule, Run(batches.steps_per_epoch, num_steps))
+    _check_rates(config.schedule.name, schedule, num_steps)
     return Experiment(
-        config=plain(config),
+        config={},
         task=task,
-        schedule=make_schedule(config.schedule, Run(batches.steps_per_epoch, num_steps)),
+        schedule=schedule,
         make_optimizer=optimizer_maker(config.optimizer),
         weight_decay=config.optimizer.weight_decay,
         batches=batches,
@@ -162,16 +178,29 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
+def _check_rates(name: str, schedule: optax.Schedule, num_steps: int) -> None:
+    """Refuses a learning rate of 0 at every step."""
+    # The first and the last steps decide for almost every schedule, without a long table.
+    ends = np.asarray(schedule(np.array([0, num_steps // 2, num_steps - 1], np.int32)))
+    if not ends.any() and not np.asarray(loganneal_jax.tabulate(schedule, num_steps)).any():
+        raise UserError(
+            f"the learning rate of schedule.name={name!r} is 0 at every step of the run, so "
+            "nothing would be learned; set schedule.peak_value above 0"
+        )
+
+
 def _guard(config: ConfigDict, steps_per_epoch: int) -> Guard:
-    grace_steps = round(config.grace_epochs * steps_per_epoch)
+    threshold = config.loss_threshold
+    grace_steps = 0 if threshold is None else round(config.grace_epochs * steps_per_epoch)
     if grace_steps > MAX_COUNT:
         raise UserError(
             f"guard.grace_epochs={config.grace_epochs} at {steps_per_epoch} steps per epoch is "
             f"{grace_steps} steps; at most {MAX_COUNT} can be counted"
         )
+    rollbacks = config.max_rollbacks
     return Guard(
-        loss_limit=LossLimit(config.loss_threshold, grace_steps),
-        max_rollbacks=config.max_rollbacks,
-        peak_factor=config.peak_factor,
-        extra_warmup_epochs=config.extra_warmup_epochs,
+        loss_limit=LossLimit(threshold, grace_steps),
+        max_rollbacks=rollbacks,
+        peak_factor=config.peak_factor if rollbacks else 1.0,
+        extra_warmup_epochs=config.extra_warmup_epochs if rollbacks else 0.0,
     )

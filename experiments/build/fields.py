@@ -1,7 +1,7 @@
 """Checks a config before anything slow is imported: its fields, types, ranges, and combinations.
 
-A field is checked even where it is not used. `build.experiment` checks the names and whatever
-depends on the data set.
+A field is checked even where it is not used. `build.experiment` checks the names, whatever depends
+on the data set, and that every field has an effect.
 """
 
 from typing import Any
@@ -117,7 +117,8 @@ def _check_combinations(config: ConfigDict) -> None:
     if schedule.warmup_epochs > config.epochs:
         raise UserError(
             f"schedule.warmup_epochs={schedule.warmup_epochs} is longer than the run, "
-            f"epochs={config.epochs}"
+            f"epochs={config.epochs}; set --config.schedule.warmup_epochs={config.epochs / 10:g}, "
+            "a tenth of the run, or 0 for no warmup"
         )
     edges = [0, *schedule.boundaries]
     if not all(low < high <= 1 for low, high in zip(edges, schedule.boundaries, strict=False)):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments.build import names
+from experiments.build.effects import unrecorded
 from experiments.build.ranges import shown
 from experiments.errors import UserError
 from experiments.models import densenet, googlenet, layers, resnet, small, vgg, xception
@@ -18,7 +19,7 @@ from experiments.models.layers import Classifier, Layers
 
 # The factory of a network: an entry of MODELS, or your own, named by `package.module:attribute`.
 # It is called as `factory(config, num_classes, layers)` with
-#   config: the section `model` of the config, in which a factory may ignore fields;
+#   config: the section `model` of the config; a factory reads only the fields that it uses;
 #   num_classes: number of logits, for auxiliary classifiers; `make_model` adds the head;
 #   layers: the convolution, the norm, and the dtype that the network should use.
 # It returns a Linen module, called as `module(images, train=train)`, from float images
@@ -59,7 +60,7 @@ def make_model(
     """
     factory = names.resolve("model.name", config.name, MODELS)
     attention = names.choose("model.attention.name", config.attention.name, ATTENTION)
-    names.check("model.variant", config.variant, layers.VARIANTS)
+    names.check("model.variant", unrecorded(config).variant, layers.VARIANTS)
     dtype = names.choose("model.dtype", config.dtype, DTYPES)
     injected = make_layers(dtype, axis_name)
     network = factory(config, num_classes, injected)
@@ -94,9 +95,10 @@ def model_label(config: ConfigDict) -> str:
     >>> model_label(ConfigDict({"name": "lenet4", "width_multiplier": 0.25}))
     'lenet4 (width 0.25)'
     """
-    if config.width_multiplier == 1:
-        return str(config.name)
-    return f"{config.name} (width {config.width_multiplier:g})"
+    fields = unrecorded(config)
+    if fields.width_multiplier == 1:
+        return str(fields.name)
+    return f"{fields.name} (width {fields.width_multiplier:g})"
 
 
 def _check_image_side(

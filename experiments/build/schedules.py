@@ -1,7 +1,7 @@
 """Turns the section `schedule` of a config into a schedule that counts steps.
 
 The names are those of `loganneal_jax.make_schedule`. The section has the fields of many schedules,
-so that changing its name changes the schedule. A schedule ignores the fields that it does not have.
+so that changing its name changes the schedule. A schedule reads only the fields that it uses.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 import loganneal_jax
 from experiments.build import names, ranges
+from experiments.build.effects import unrecorded
 from experiments.errors import UserError
 from loganneal_jax import cyclical, named, phases, registry
 
@@ -40,10 +41,11 @@ def make_schedule(config: ConfigDict, run: Run) -> optax.Schedule:
     Raises:
       UserError: a name, a value, or a combination of values cannot be used.
     """
-    ranges.check(config, ranges.SCHEDULE)
+    fields = unrecorded(config)
+    ranges.check(fields, ranges.SCHEDULE)
     make = names.resolve("schedule.name", config.name, SCHEDULES)
-    names.check("schedule.variant", config.variant, cyclical.VARIANTS)
-    names.check("schedule.cooldown", config.cooldown, phases.COOLDOWNS)
+    names.check("schedule.variant", fields.variant, cyclical.VARIANTS)
+    names.check("schedule.cooldown", fields.cooldown, phases.COOLDOWNS)
     try:
         return make(config, run)
     except (ValueError, TypeError) as error:
@@ -72,10 +74,21 @@ def make_schedule_by_name(config: ConfigDict, name: str, run: Run) -> optax.Sche
 def _from_library(config: ConfigDict, run: Run) -> optax.Schedule:
     """Builds a schedule of the library from the fields that it has."""
     known = registry.options_of(config.name)
-    options = {name: read(config, run) for name, read in OPTIONS.items() if name in known}
+    names_of_options = set(known)
     if registry.resolve(config.name).startswith("triangular"):
-        is_exp_range = config.name == "triangular_exp_range"
-        options["decay_rate"] = config.triangle_decay_rate if is_exp_range else None
+        names_of_options.discard("decay_rate")
+    if "restart_interval" in known and config.restart_interval_epochs is None:
+        # The library refuses them too; only a number of cycles gives two of them a meaning.
+        names_of_options.discard("restart_value")
+        if "num_cycles" not in config.options:
+            names_of_options -= {"restart_multiplier", "restart_decay"}
+    if "variant" in known and config.variant != "paper":
+        names_of_options.discard("base")
+    options = {
+        name: read(config, run) for name, read in OPTIONS.items() if name in names_of_options
+    }
+    if config.name == "triangular_exp_range":
+        options["decay_rate"] = config.triangle_decay_rate
     warmup_steps = run.steps(config.warmup_epochs)
     if warmup_steps and "warmup_init_value" in known:
         options["warmup_init_value"] = config.warmup_init_value

@@ -1,7 +1,7 @@
 """Turns the config of a sweep into its plan's ingredients, and each trial into an experiment."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -11,6 +11,24 @@ from experiments.build.experiment import Experiment, build, plain
 from experiments.errors import UserError
 
 RANGES = {"block_size": ranges.COUNT, "checkpoint_every_epochs": ranges.COUNT}
+
+ALL_TRIALS = "all trials of a sweep must share it; set base.{path} instead"
+NO_RESULT = "it changes no result; set base.{path} instead"
+# Why a setting or the grid may not change a field, by the field or its section.
+SHARED = {
+    "seed": "the sweep trains every setting with the same seeds; set seeds and tune.seeds",
+    "epochs": ALL_TRIALS,
+    "batch_size": ALL_TRIALS,
+    "eval_batch_size": NO_RESULT,
+    "log_every_steps": NO_RESULT,
+    "task": ALL_TRIALS,
+    "data.validation_examples": "tuning and the final trials would evaluate other examples than "
+    "they say; set tune.validation_examples",
+    "data.data_dir": NO_RESULT,
+    "checkpoint": "it changes no result; set checkpoint_every_epochs",
+    "guard": "a sweep runs every trial to its end, so the guard changes no result",
+    "parallel": ALL_TRIALS,
+}
 
 
 class Axis(NamedTuple):
@@ -33,6 +51,7 @@ class Sweep(NamedTuple):
       validation_examples: training examples held out while tuning.
       block_size: trials per program, or None for as many as fit into memory.
       checkpoint_every_epochs: epochs between checkpoints of a block.
+      given: dotted fields of the base that were set on the command line.
     """
 
     config: dict[str, Any]
@@ -44,6 +63,7 @@ class Sweep(NamedTuple):
     validation_examples: int
     block_size: int | None
     checkpoint_every_epochs: int
+    given: Collection[str] = ()
 
     def experiment(
         self, setting: str, point: Mapping[str, float], seed: int, *, validation_examples: int = 0
@@ -63,26 +83,45 @@ class Sweep(NamedTuple):
         Raises:
           UserError: the config of the trial cannot be used.
         """
-        # A deep copy keeps references between fields, which are resolved once all values are set.
-        config = copy.deepcopy(self.base)
-        if validation_examples:
-            config.data.validation_examples = validation_examples
-        for path, value in {"seed": seed, **self.settings[setting], **point}.items():
-            _set(config, path, value, f"setting {setting!r}")
-        config = config.copy_and_resolve_references()
+        own = {**self.settings[setting], **point}
+        held_out = {"data.validation_examples": validation_examples} if validation_examples else {}
+        config = self.config_of(setting, {"seed": seed, **held_out, **point})
         _check_trial(config, setting)
+        # The setting's own choice in a section replaces the command line's for all settings.
+        sections = {path.partition(".")[0] for path in own}
+        given = {*own, *(path for path in self.given if path.partition(".")[0] not in sections)}
         try:
-            return build(config)
+            return build(config, given)
         except UserError as error:
             at = ", ".join(f"{path}={value}" for path, value in point.items())
             raise UserError(f"setting {setting!r}{at and f' at {at}'}: {error}") from error
 
+    def config_of(self, setting: str, changes: Mapping[str, float] | None = None) -> ConfigDict:
+        """Returns the config of a setting, in which nothing is checked.
 
-def read_sweep(config: ConfigDict) -> Sweep:
+        Args:
+          setting: name of the setting.
+          changes: values of more dotted fields.
+
+        Returns:
+          The config, with references resolved.
+
+        Raises:
+          UserError: a value has the wrong type.
+        """
+        # A deep copy keeps references between fields, which are resolved once all values are set.
+        config = copy.deepcopy(self.base)
+        for path, value in {**self.settings[setting], **(changes or {})}.items():
+            _set(config, path, value, f"setting {setting!r}")
+        return config.copy_and_resolve_references()
+
+
+def read_sweep(config: ConfigDict, given: Collection[str] = ()) -> Sweep:
     """Checks the config of a sweep and reads it.
 
     Args:
       config: a config of `configs/sweeps/`.
+      given: dotted fields of the config that were set on the command line.
 
     Returns:
       The sweep. Its trials are checked when they are built.
@@ -105,6 +144,7 @@ def read_sweep(config: ConfigDict) -> Sweep:
             raise UserError(f"the setting {setting} has no name")
         for path in setting.keys() - {"name"}:
             _check_field(config.base, path, f"setting {setting['name']!r}")
+            _check_own(path, f"setting {setting['name']!r}")
     _check_grid(config)
     return Sweep(
         config=plain(config),
@@ -119,6 +159,7 @@ def read_sweep(config: ConfigDict) -> Sweep:
         validation_examples=config.tune.validation_examples,
         block_size=config.block_size,
         checkpoint_every_epochs=config.checkpoint_every_epochs,
+        given=tuple(path.removeprefix("base.") for path in given if path.startswith("base.")),
     )
 
 
@@ -130,6 +171,7 @@ def _check_grid(config: ConfigDict) -> None:
     for axis in config.grid:
         path, values = axis["field"], axis["values"]
         _check_field(config.base, path, "grid")
+        _check_own(path, "grid")
         if path not in ranges.CONFIG:
             raise UserError(f"the grid's field {path} is not numeric; a grid has numbers only")
         if not values:
@@ -189,6 +231,13 @@ def _check_field(base: ConfigDict, path: str, where: str) -> None:
         raise UserError(f"{where}: unknown field {path!r}") from error
     if isinstance(value, ConfigDict):
         raise UserError(f"{where}: {path!r} is a section, not a field")
+
+
+def _check_own(path: str, where: str) -> None:
+    """Refuses a field in which the trials of a sweep must not differ."""
+    for shared, reason in SHARED.items():
+        if path == shared or path.startswith(f"{shared}."):
+            raise UserError(f"{where}: {path} cannot differ: {reason.format(path=path)}")
 
 
 def _refuse_duplicates(what: str, values: Sequence[Any]) -> None:

@@ -1,10 +1,13 @@
 """Turns a config into a task: its data set, model, loss, and augmentation."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments.build import names
@@ -59,8 +62,11 @@ def _at_precision(function: Callable[..., Any], precision: str | None) -> Callab
 
 def _classification(config: ConfigDict, axis_name: str | None) -> Task:
     loss = names.resolve("loss.name", config.loss.name, LOSSES)
+    data_dir = None if config.data.name == "digits" else config.data.data_dir
     dataset = datasets.describe(
-        config.data.name, data_dir=config.data.data_dir, image_size=config.data.image_size
+        config.data.name,
+        data_dir=data_dir and os.path.expanduser(data_dir),
+        image_size=config.data.image_size,
     )
     steps = {
         name: names.resolve("data.preprocess", name, preprocess.STEPS)
@@ -88,13 +94,21 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
             "data.validation_examples to the number of training examples to evaluate instead"
         )
     _check_images(config, dataset)
+    sync_batch_norm = axis_name is not None and config.parallel.sync_batch_norm
     model = make_model(
         config.model,
         image_shape=dataset.image_shape,
         num_classes=dataset.num_classes,
-        axis_name=axis_name if config.parallel.sync_batch_norm else None,
+        axis_name=axis_name if sync_batch_norm else None,
     )
-    zca_epsilon = config.data.zca_epsilon
+    if sync_batch_norm and not _has_batch_norm(model, dataset.image_shape):
+        raise UserError(
+            f"parallel.sync_batch_norm=True has no effect with model.name={config.model.name!r}, "
+            "which has no batch norm; remove it"
+        )
+    # A step of the user's own may take the regularization, too.
+    uses_epsilon = any(name == "zca" or name not in preprocess.STEPS for name in steps)
+    zca_epsilon = config.data.zca_epsilon if uses_epsilon else 0.0
 
     @functools.cache
     def load() -> tuple[datasets.Dataset, classification.Normalize]:
@@ -124,6 +138,12 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
         accumulate_steps=config.parallel.accumulate_steps,
         axis_name=axis_name,
     )
+
+
+def _has_batch_norm(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    init = functools.partial(model.init, train=False)
+    return "batch_stats" in jax.eval_shape(init, jax.random.key(0), images)
 
 
 def _check_images(config: ConfigDict, dataset: datasets.DatasetInfo) -> None:

@@ -1,7 +1,7 @@
 """Draws the learning rate of schedules over a run, with a dot at every restart."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +20,31 @@ PANEL_INCHES = (3.4, 2.4)
 
 
 def write(
-    section: Any,
-    names: Sequence[str],
+    sections: Mapping[str, Any],
     out: Path,
+    run: Run,
     *,
-    epochs: float,
-    steps_per_epoch: int,
     scale: str,
 ) -> None:
-    """Draws schedules that differ only in name, and writes the figure.
+    """Draws schedules, and writes the figure.
 
     Args:
-      section: section `schedule` of a config.
-      names: names of the schedules, used instead of the section's own.
+      sections: title -> section `schedule` of a config.
       out: file to write, whose ending is one of `ENDINGS`.
-      epochs: length of the run.
-      steps_per_epoch: number of steps in an epoch.
+      run: length of the run.
       scale: scale of the vertical axis, one of `SCALES`.
 
     Raises:
-      UserError: an argument, or a field of the section, cannot be used, or `out` cannot be written.
+      UserError: an argument, or a field of a section, cannot be used, or `out` cannot be written.
     """
     if out.suffix not in ENDINGS:
         raise UserError(f"--out={out} has an unknown ending; choose from {', '.join(ENDINGS)}")
     if scale not in SCALES:
         raise UserError(f"--scale={scale} is unknown; choose from {', '.join(SCALES)}")
-    run = run_of(epochs, steps_per_epoch)
-    curves = {name: values_of(section, name, run) for name in names}
+    curves = {title: values_of(each, each.name, run) for title, each in sections.items()}
     if scale == "log" and any(values.max() <= 0 for values in curves.values()):
         raise UserError("--scale=log needs learning rates above 0; use --scale=linear")
-    figure = draw(curves, steps_per_epoch, scale=scale)
+    figure = draw(curves, run.steps_per_epoch, scale=scale)
     try:
         figure.savefig(out)
     except OSError as error:

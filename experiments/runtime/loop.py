@@ -17,7 +17,7 @@ from experiments.errors import Stopped, UserError
 from experiments.program import assemble, parallel
 from experiments.program.alarm import Alarm
 from experiments.program.steps import Metrics, pieces
-from experiments.runtime import checkpoint, guard, processes, progress, signals, workdir
+from experiments.runtime import checkpoint, guard, memory, processes, progress, signals, workdir
 from experiments.runtime.checkpoint import Checkpointer
 from experiments.runtime.profiler import Profiler, Window
 from experiments.runtime.progress import Progress
@@ -96,13 +96,22 @@ def run(
             f"--profile_steps={window.first}:{window.end} begins after the last step of the run, "
             f"{experiment.num_steps - 1}"
         )
+    programs = _programs(experiment, parallel.make_strategy(experiment.strategy, jax.devices()))
+    if not (directory / "config.json").exists():  # a refused run must not claim the directory
+        processes.together(
+            lambda: memory.check(experiment, programs, experiment.task.load().test, jax.devices())
+        )
     with contextlib.ExitStack() as stack:
         processes.together(lambda: _claim(experiment, directory, stack))
         summary = processes.together(lambda: _read_summary(directory))
         if summary is not None:
             return summary, True
         summary = train(
-            experiment, directory, window, require_same_environment=require_same_environment
+            experiment,
+            directory,
+            window,
+            programs,
+            require_same_environment=require_same_environment,
         )
         return summary, False
 
@@ -128,6 +137,7 @@ def train(
     experiment: Experiment,
     directory: epath.Path,
     window: Window | None = None,
+    programs: assemble.Programs | None = None,
     *,
     require_same_environment: bool = False,
 ) -> dict[str, Any]:
@@ -140,6 +150,7 @@ def train(
       experiment: the experiment.
       directory: directory of the run, locked.
       window: steps to trace.
+      programs: compiled programs of the experiment, which may be traced already.
       require_same_environment: whether to resume only where the bits stay the same.
 
     Returns:
@@ -164,7 +175,7 @@ def train(
         data = processes.together(experiment.task.load)
         train_split = parallel.to_devices(data.train, strategy.replicated)
         test_split = parallel.to_devices(data.test, strategy.replicated)
-        initial = _programs(experiment, strategy)
+        initial = programs or _programs(experiment, strategy)
         no_metrics = progress.no_metrics(experiment.task)
         finished = None
         while finished is None:

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from experiments.build.sweeps import Sweep
 from experiments.errors import Stopped, UserError
-from experiments.program import parallel
+from experiments.program import assemble, parallel
 from experiments.program.state import TrainState
 from experiments.program.steps import Examples, Metrics, pieces
 from experiments.results import read
-from experiments.runtime import signals, workdir
+from experiments.runtime import memory, signals, workdir
 from experiments.runtime.checkpoint import Checkpointer, Record, Unusable
 from experiments.sweeping import plan, store, trials
 from experiments.sweeping.plan import Trial
@@ -51,6 +51,8 @@ def run(
     final = plan.final_trials(sweep, dict.fromkeys(sweep.settings, any_point))
     for trial in tuning:
         _check_validation(trial, final)
+    if not (directory / "config.json").exists():  # a refused sweep must not claim the directory
+        _check_memory(final)
     with workdir.locked(directory):
         workdir.claim(directory, sweep.config)
         summary = workdir.read_summary(directory)
@@ -61,6 +63,15 @@ def run(
         summary |= {**here, "environment_changes": changes}
         workdir.write_summary(directory, summary, files=("config.json", TABLE))
         return summary, False
+
+
+def _check_memory(final: Sequence[Trial]) -> None:
+    """Refuses a sweep in which a single trial does not fit into memory."""
+    one_of_each = {trials.program_of(trial.experiment): trial.experiment for trial in final}
+    for experiment in one_of_each.values():
+        one = assemble.pure(experiment.task, experiment.optimizer, experiment.batches)
+        one = one._replace(evaluate=jax.jit(one.evaluate))
+        memory.check(experiment, one, experiment.task.load().test, jax.devices()[:1])
 
 
 def _check_validation(tuning: Trial, final: Sequence[Trial]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -50,13 +50,16 @@ class Report(NamedTuple):
         return sum(self.memory.values()) - 2 * self.memory["alias"]
 
 
-def build_and_compile(config: Any, topology: str, chip: Chip) -> Report | int:
+def build_and_compile(
+    config: Any, topology: str, chip: Chip, given: Collection[str] = ()
+) -> Report | int:
     """Builds an experiment and compiles it, in a process that can crash with the compiler.
 
     Args:
       config: the config of the run, as `build.experiment.build` takes it.
       topology: a chip and a shape, such as "v5e:2x4".
       chip: the chip of the topology.
+      given: dotted fields that the command line set.
 
     Returns:
       The result of `compile_for_topology`.
@@ -65,7 +68,7 @@ def build_and_compile(config: Any, topology: str, chip: Chip) -> Report | int:
       UserError: the config or the topology cannot be used.
     """
     switches.pin()
-    return compile_for_topology(build(config), topology, chip)
+    return compile_for_topology(build(config, given), topology, chip)
 
 
 def compile_for_topology(experiment: Experiment, topology: str, chip: Chip) -> Report | int:

@@ -124,6 +124,12 @@ def test_every_cell_of_naveen2024_builds(described, cell):
     ("get_config", "cell", "message"),
     [
         (naveen2024.get_config, "1", "'1' is not experiment,backbone,schedule"),
+        (
+            naveen2024.get_config,
+            "",
+            "choose the first two from 1,{resnet34}; 2,{resnet50,.* log, c",
+        ),
+        (nakamura2021.get_config, "", "choose the first two from mnist,{nn2,.*sig+"),
         (naveen2024.get_config, "3,resnet50,log", "unknown experiment '3'; choose one of 1, 2"),
         (naveen2024.get_config, "1,vgg16,log", "unknown backbone 'vgg16'; choose one of resnet34"),
         (naveen2024.get_config, "2,vgg16,exp", "unknown schedule 'exp'; choose one of log, cosine"),
@@ -160,7 +166,8 @@ def losses_of_a_few_steps(config):
     """Returns the losses of twelve steps on one batch of 32, at an eighth of the width."""
     config.model.width_multiplier = 1 / 8
     config.model.dropout_rate = 0.0
-    task = build(config).task
+    changed = ["data.augment", "model.name", "model.attention.name", "schedule.name"]
+    task = build(config, changed).task
     schedule = make_schedule(config.schedule, Run(steps_per_epoch=12, num_steps=12))
     optimizer = optimizer_maker(config.optimizer)(schedule, 5e-4)
     batch = learnable(task.data, 32)

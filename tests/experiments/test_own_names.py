@@ -23,8 +23,9 @@ from experiments.data import datasets
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 240
+SHORT = ("--config=configs/quickstart.py", "--config.epochs=2", "--config.batch_size=256")
 SMALL = (
-    *("--config=configs/quickstart.py", "--config.epochs=2", "--config.batch_size=256"),
+    *SHORT,
     *("--config.data.image_size=8", "--config.model.attention.name=none"),
 )
 PARTS = {
@@ -47,7 +48,7 @@ def get_config():
     run.batch_size = 256
     run.data.image_size = 8
     run.model.update(name="nn2", width_multiplier=0.02)
-    run.model.attention.name = "none"
+    run.model.attention.update(name="none", width=64)
     run.schedule.peak_value = 0.001
     run.schedule.end_value = 0.0001
     config = base.make(run)
@@ -60,12 +61,13 @@ def get_config():
     return config
 """
 SWEEP_OF_TASK = """
-from configs import quickstart
+from configs import base as run_base
 from configs.sweeps import base
 
 def get_config():
-    run = quickstart.get_config()
+    run = run_base.get_config()
     run.epochs = 2.0
+    run.batch_size = 64
     run.schedule.name = "constant"
     run.task.name = "my_task:make_task"
     run.task.options.num_examples = 512
@@ -134,7 +136,7 @@ def config_with_parts():
 @pytest.mark.usefixtures("on_path")
 def test_experiment_uses_every_part():
     """One step equals the arithmetic of the five parts by hand."""
-    experiment = build(config_with_parts())
+    experiment = build(config_with_parts(), ["model.attention.name", "data.augment", *PARTS])
     rates = loganneal_jax.tabulate(experiment.schedule, experiment.num_steps)
     expected = 0.0001 + 0.0009 * (1 - np.arange(44) / 44) ** 2
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
@@ -179,7 +181,7 @@ def test_train_accepts_every_part(mine, tmp_path):
 
 def test_train_accepts_a_task(mine, tmp_path):
     flags = ("--config.task.name=my_task:make_task", "--config.schedule.name=constant")
-    process = command(mine, "train", *SMALL, *flags, f"--workdir={tmp_path / 'run'}")
+    process = command(mine, "train", *SHORT, *flags, f"--workdir={tmp_path / 'run'}")
     assert process.returncode == 0, process.stderr
     summary, records = read_run(tmp_path / "run")
     loss = f"{summary['test_loss']:.4g}"

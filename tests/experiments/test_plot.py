@@ -1,5 +1,6 @@
 """The command draws schedules, and reports mistakes in one sentence."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+
+from configs.sweeps import digits
 
 ROOT = Path(__file__).parents[2]
 # The documented commands that draw the papers' figures.
@@ -76,9 +79,63 @@ def test_config_and_its_overrides_are_drawn(tmp_path):
     assert "<svg" in out.read_text()
 
 
+def titles(svg):
+    """The lines of text in a figure, as matplotlib's comments in an SVG show them."""
+    return re.findall(r"<!-- (.*?) -->", svg.read_text())
+
+
+def test_settings_of_a_sweep_are_drawn(tmp_path):
+    out = tmp_path / "sweep.svg"
+    finished = command("--config=configs/sweeps/digits.py", f"--out={out}")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    names = {setting["name"] for setting in digits.get_config().settings}
+    assert names <= set(titles(out))
+
+
+def test_schedule_has_the_warmup_or_the_restarts_that_its_name_promises(tmp_path):
+    out = tmp_path / "three.svg"
+    finished = command("--schedule=trap,sig+,cyclical_log_annealing", f"--out={out}")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    shown = titles(out)
+    assert shown.count("warmup_epochs=1") == 2
+    assert shown.count("warmup_init_value=0.01") == 2
+    assert shown.count("restart_interval_epochs=2") == 1
+    set_by_hand = command(
+        "--schedule=trap", "--config.schedule.warmup_epochs=0", f"--out={tmp_path / 'own.svg'}"
+    )
+    assert set_by_hand.returncode == 0, set_by_hand.stderr
+    assert not [text for text in titles(tmp_path / "own.svg") if "warmup" in text]
+
+
+def test_default_picture_is_in_the_ignored_directory_of_runs(tmp_path):
+    finished = subprocess.run(
+        [sys.executable, "-m", "experiments.plot", "--schedule=constant"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.stdout == "wrote runs/schedule.png\n", finished.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert "/runs/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--schedule=cosine,str", "--config.schedule.slope=3"],
+            "schedule.slope=3.0 has no effect on cosine, str; remove it",
+        ),
+        (
+            ["--config.schedule.slope=3"],
+            "schedule.slope=3.0 has no effect on cyclical_log_annealing; remove it",
+        ),
+        (
+            ["--config=configs/sweeps/digits.py", "--schedule=cosine"],
+            "--schedule cannot be combined with the config of a sweep",
+        ),
         (["--schedule=cosin"], "schedule.name='cosin' is unknown; choose from constant, cosine, "),
         (["--epochs=0"], "epochs=0.0 is out of range; it must be above 0"),
         (["--epochs=nan"], "epochs=nan is out of range; it must be above 0"),

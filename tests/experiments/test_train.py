@@ -22,17 +22,21 @@ NARROW = [
     "--config.log_every_steps=2",
     "--config.data.image_size=8",
     "--config.model.width_multiplier=0.03125",
+    "--config.schedule.peak_value=0.02",
+]
+ATTENTION = (
     "--config.model.attention.width=4",
     "--config.model.attention.num_heads=2",
     "--config.model.attention.mlp_width=4",
-    "--config.schedule.peak_value=0.02",
-]
+)
 # Compiles faster, for tests that do not depend on the model.
 FULLY_CONNECTED = ("--config.model.name=nn2", "--config.model.attention.name=none")
 
 
 def command(workdir, *flags):
-    return [sys.executable, "-m", "experiments.train", *NARROW, f"--workdir={workdir}", *flags]
+    network = () if FULLY_CONNECTED[0] in flags else ATTENTION
+    options = [*NARROW, *network, f"--workdir={workdir}", *flags]
+    return [sys.executable, "-m", "experiments.train", *options]
 
 
 def train(workdir, *flags, cwd=ROOT):

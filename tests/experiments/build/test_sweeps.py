@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from configs import quickstart
+from configs import naveen2024, quickstart
+from configs.sweeps import base as sweeps_base
 from configs.sweeps import digits
 from experiments.build.experiment import build
 from experiments.build.sweeps import Axis, read_sweep
@@ -119,7 +120,7 @@ BAD = [
     (
         "settings",
         setting(**{"parallel.strategy": "pmap"}),
-        "setting 'a': parallel.strategy='pmap' does not work in a sweep",
+        "setting 'a': parallel.strategy cannot differ: all trials of a sweep must share it; set",
     ),
     ("seeds", (), "no seeds"),
     ("seeds", (1, 2, 1), "seeds have 1 twice"),
@@ -152,8 +153,47 @@ BAD = [
     ("tune.seeds", (100, 100), "tune.seeds have 100 twice"),
     ("tune.validation_examples", 0, "tune.validation_examples=0 is out of range"),
     ("tune.validation_examples", 1437, "leaves no training examples: digits has 1437"),
+    *(
+        ("settings", setting(**{path: value}), f"setting 'a': {path} cannot differ: ")
+        for path, value in {
+            "seed": 3,
+            "epochs": 5.0,
+            "batch_size": 32,
+            "eval_batch_size": 100,
+            "log_every_steps": 5,
+            "task.name": "my_task:make",
+            "data.validation_examples": 100,
+            "data.data_dir": "elsewhere",
+            "checkpoint.every_epochs": 2,
+            "guard.max_rollbacks": 1,
+            "parallel.accumulate_steps": 2,
+        }.items()
+    ),
+    *(
+        ("grid", ({"field": path, "values": (1, 2)},), f"grid: {path} cannot differ: ")
+        for path in (
+            *("seed", "epochs", "batch_size", "log_every_steps", "data.validation_examples"),
+            *("checkpoint.max_to_keep", "guard.peak_factor", "parallel.accumulate_steps"),
+        )
+    ),
+    (
+        "grid",
+        ({"field": "schedule.slope", "values": (5.0, 7.0)},),
+        r"setting 'constant' at schedule.slope=7.0: schedule.slope=7.0 has no effect with schedule",
+    ),
+    (
+        "settings",
+        setting(**{"schedule.name": "cosine", "schedule.restart_decay": 0.5}),
+        "schedule.restart_decay=0.5 has no effect here; it needs a schedule with restarts",
+    ),
+    ("base.model.dropout_rate", 0.5, "model.dropout_rate=0.5 has no effect with model.name='nn2'"),
+    ("base.parallel.strategy", "pmap", "parallel.strategy='pmap' does not work in a sweep"),
     ("base.guard.max_rollbacks", 1, "so it does not support guard.loss_threshold and guard.max_ro"),
-    ("settings", setting(**{"guard.loss_threshold": 4.5}), "setting 'a': a sweep runs every trial"),
+    (
+        "settings",
+        setting(**{"guard.loss_threshold": 4.5}),
+        "'a': guard.loss_threshold cannot differ: a",
+    ),
 ]
 
 
@@ -164,6 +204,39 @@ def test_mistake_is_refused_in_one_sentence(path, value, message):
     with pytest.raises(UserError, match=message) as error:
         plan.tuning_trials(read_sweep(config))
     assert_one_sentence(error.value)
+
+
+def test_setting_resets_what_the_base_had_set_for_its_own_schedule():
+    config = digits.get_config()
+    config.base.schedule.update(name="cyclical_cosine", restart_interval_epochs=2.0)
+    config.base.schedule.restart_decay = 0.5
+    sweep = read_sweep(config)
+    stored = sweep.experiment("constant", {}, 0).config["schedule"]
+    assert (stored["restart_interval_epochs"], stored["restart_decay"]) == (None, 1.0)
+    stored = sweep.experiment("cosine (restarts)", {}, 0).config["schedule"]
+    assert (stored["restart_interval_epochs"], stored["restart_decay"]) == (2.0, 0.5)
+
+
+def test_field_of_the_command_line_must_act_unless_a_setting_replaces_it():
+    config = digits.get_config()
+    config.settings = ({"name": "sig", "schedule.name": "sig"}, {"name": "own"})
+    config.base.schedule.slope = 7.0
+    sweep = read_sweep(config, ["base.schedule.slope"])
+    assert sweep.experiment("sig", {}, 0).config["schedule"]["slope"] == 7.0
+    with pytest.raises(UserError, match=r"setting 'own': schedule\.slope=7\.0 has no effect"):
+        sweep.experiment("own", {}, 0)
+    config.settings = ({"name": "constant", "schedule.name": "constant"},)
+    sweep = read_sweep(config, ["base.schedule.slope"])
+    assert sweep.experiment("constant", {}, 0).config["schedule"]["slope"] == 5.0
+
+
+def test_published_experiment_can_be_swept_without_its_guard():
+    config = sweeps_base.make(naveen2024.get_config("1,resnet34,log"))
+    config.base.data.update(name="digits", preprocess=("standardize",))
+    config.base.guard.loss_threshold = None
+    config.settings = ({"name": "a"},)
+    trial = read_sweep(config, ["base.guard.loss_threshold"]).experiment("a", {}, 0)
+    assert trial.guard.loss_limit.threshold is None
 
 
 def test_config_of_a_run_is_not_a_sweep_and_vice_versa():

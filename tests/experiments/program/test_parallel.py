@@ -25,12 +25,13 @@ def experiment_of(*, strategy="jit", sync=False, pieces=1, model="resnet10", aug
     config.eval_batch_size = 104
     config.data.image_size = 8
     config.data.augment = augment
-    config.data.crop_padding = 2
+    if augment:
+        config.data.crop_padding = 2
     config.model.name = model
     config.model.width_multiplier = 0.06
     config.model.attention.name = "none"
     config.parallel.update(strategy=strategy, sync_batch_norm=sync, accumulate_steps=pieces)
-    return build(config)
+    return build(config, ["model.attention.name", "data.augment"])
 
 
 def programs_of(experiment, devices):

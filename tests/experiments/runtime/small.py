@@ -16,4 +16,4 @@ def small_experiment(**fields):
     config.model.update(name="nn2", width_multiplier=0.02)
     config.model.attention.name = "none"
     config.update_from_flattened_dict(fields)
-    return build(config)
+    return build(config, ["model.attention.name", *fields])

@@ -28,7 +28,7 @@ def nn2_experiment(batch_size=64, pieces=1):
     config.log_every_steps = 3
     config.data.image_size = None
     config.model.update(name="nn2", width_multiplier=0.02)
-    config.model.attention.name = "none"
+    config.model.attention.update(name="none", width=64)
     config.parallel.accumulate_steps = pieces
     return build(config)
 
@@ -127,7 +127,7 @@ config = quickstart.get_config()
 config.batch_size = 1024
 config.log_every_steps = 11
 config.model.update(name="nn2", width_multiplier=0.5)
-config.model.attention.name = "none"
+config.model.attention.update(name="none", width=64)
 report = aot.compile_step(build(config), aot.devices_of("v5e:2x2"), CHIPS["v5e"])
 print(json.dumps([report.flops, report.collectives]))
 """
