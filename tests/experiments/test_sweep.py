@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -95,8 +96,8 @@ def test_every_trial_has_one_row_per_epoch(finished):
     assert "experiments.sweep" in summary["command"]
     assert (summary["task"], summary["objective"]) == ("classification", "accuracy")
     assert summary["metrics"] == {
-        "loss": {"direction": "min", "percent": False},
-        "accuracy": {"direction": "max", "percent": True},
+        "loss": {"direction": "min", "percent": False, "chance": math.log(10)},
+        "accuracy": {"direction": "max", "percent": True, "chance": 0.1},
     }
 
 
