@@ -24,6 +24,7 @@ Normalize = Callable[[jax.Array], jax.Array]  # images as stored -> float32 inpu
 # Weight of each auxiliary head's loss (Szegedy et al. 2015, arXiv:1409.4842, section 5).
 AUXILIARY_WEIGHT = 0.3
 
+
 @flax.struct.dataclass
 class Metrics(clu_metrics.Collection):
     """Mean loss and accuracy over the counted examples."""

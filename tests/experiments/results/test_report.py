@@ -81,7 +81,9 @@ def test_data_sets_are_not_mixed(inputs, tmp_path):
     assert digits.values.tolist() == [["nn2", "75.00 (1 trial)"]]
     assert list(digits.columns) == ["model", "sig+"]
     mnist = read_table(tmp_path / "mnist_trials.csv")
-    assert mnist.to_dict("records") == [{"model": "nn2", "trap": "1", "cosine": "3", "sig+": "3"}]
+    assert mnist.to_dict("records") == [
+        {"model": "nn2", "trap": "0/1", "cosine": "0/3", "sig+": "0/3"}
+    ]
     # A single method has no differences, and a single run has neither tuning nor swept fields.
     assert not (tmp_path / "digits_x_differences.csv").exists()
     assert not (tmp_path / "digits_x_tuning.csv").exists()
@@ -110,15 +112,17 @@ def test_loss_can_be_the_objective(tmp_path):
         *(f"sines_{kind}.csv" for kind in ("average", "best", "trials", "differences", "tuning")),
         *("sines_test_loss.png", "sines_train_loss.png"),
     }
-    # Student's t at 97.5% with 1 degree of freedom is 12.7062.
     assert read_table(out / "sines_average.csv").values.tolist() == [
-        ["nn2", "0.5625 ± 2.382", "0.5 ± 1.588"],
+        ["nn2", "0.5625 (0.375 to 0.75, 2 trials)", "0.5 (0.375 to 0.625, 2 trials)"],
         ["nn2, schedule.peak_value", "0.2", "0.2"],
     ]
     assert read_table(out / "sines_best.csv").values.tolist() == [["nn2", "0.25", "0.375"]]
     # The differences are 0.375 and -0.25.
     (row,) = read_table(out / "sines_differences.csv").to_dict("records")
-    assert (row["method"], row["difference"]) == ("sig+", "+0.0625 ± 3.971")
+    assert (row["method"], row["difference"]) == (
+        "sig+",
+        "+0.0625 (-0.25 to +0.375, 2 trials)",
+    )
     tuning = read_table(out / "sines_tuning.csv")
     columns = ["method", "schedule.peak_value", "validation loss", "rank", "chosen"]
     assert tuning[columns].values.tolist()[3:] == [
