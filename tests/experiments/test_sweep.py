@@ -95,6 +95,9 @@ def test_every_trial_has_one_row_per_epoch(finished):
     assert set(summary["chosen"]) == {"0.1", "hot", "other program"}
     assert "experiments.sweep" in summary["command"]
     assert (summary["task"], summary["objective"]) == ("classification", "accuracy")
+    assert summary["chance"] == {"digits": {"accuracy": 0.1, "loss": math.log(10)}}
+    assert set(summary["settings"]) == {"0.1", "hot", "other program"}
+    assert summary["settings"]["hot"]["optimizer.weight_decay"] == 1e9
     assert summary["metrics"] == {
         "loss": {"direction": "min", "percent": False, "chance": math.log(10)},
         "accuracy": {"direction": "max", "percent": True, "chance": 0.1},
