@@ -29,7 +29,7 @@ def get_config():
         {"name": "other program", "schedule.name": "cosine", "optimizer.nesterov": True},
     )
     config.seeds = (0, 1, 2)
-    config.grid = ({"field": "schedule.peak_value", "values": (0.02, 0.1)},)
+    config.grid = ({"field": "schedule.peak_value", "values": (0.1, 0.2)},)
     config.tune.seeds = (100,)
     config.block_size = 2
     return config
