@@ -112,6 +112,7 @@ def _make_task(config: ConfigDict, dataset: Dataset) -> Task:
         data="given",
         model_name=model_label(config.model),
         num_train=num_train,
+        num_classes=NUM_CLASSES,
         load=lambda: prepared,
         model=make_model(config.model, image_shape=image_shape, num_classes=NUM_CLASSES),
         image_shape=image_shape,

@@ -124,6 +124,7 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
         data=dataset.name,
         model_name=model_label(config.model),
         num_train=dataset.num_train,
+        num_classes=dataset.num_classes,
         load=load,
         model=model,
         image_shape=dataset.image_shape,

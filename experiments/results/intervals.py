@@ -5,6 +5,8 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
+# With two trials, an interval is 12.7 standard errors wide and says nothing, nor does a test.
+FEWEST_TRIALS = 3
 # Metrics are float32, so differences that should be equal agree to about 1e-7 of the metric.
 EQUAL = 1e-6
 
@@ -38,18 +40,19 @@ def paired_p_value(ours: np.ndarray, theirs: np.ndarray) -> float:
       theirs: `[trials]`, with the same seeds in the same order.
 
     Returns:
-      The p-value. NaN if there are fewer than two pairs or all pairs differ by the same amount,
-      because the t statistic is then undefined.
+      The p-value. NaN if there are fewer than `FEWEST_TRIALS` pairs, or if all pairs differ by the
+      same amount, because the t statistic is then undefined.
 
     >>> round(paired_p_value(np.array([0.5, 0.6, 0.9]), np.array([0.4, 0.4, 0.6])), 4)
     0.0742
     """
-    if len(ours) < 2:
+    if len(ours) < FEWEST_TRIALS:
         return float("nan")
     scale = np.abs([ours, theirs]).max()
     if np.ptp(ours - theirs) <= EQUAL * scale:
         return float("nan")
-    return float(scipy.stats.ttest_rel(ours, theirs).pvalue)
+    # The p-value does not depend on the unit, but the squares of tiny values would underflow.
+    return float(scipy.stats.ttest_rel(ours / scale, theirs / scale).pvalue)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -2,34 +2,34 @@
 
 import io
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.errors import UserError
-from experiments.results import figures, intervals, tables
-from experiments.results.read import (
-    TRIAL,
-    Metric,
-    Results,
-    last_epochs,
-    per_trial,
-    read,
-    swept_fields,
-)
+from experiments.results import environments, failures, figures, intervals, learning_rates, tables
+from experiments.results.described import Metric
+from experiments.results.learning_rates import Rates
+from experiments.results.read import Results, read
+from experiments.results.rows import TRIAL, swept_fields
 
 HOW = (
-    "The value of a trial is its {label} on the test split, averaged over the last tenth of its "
-    "epochs (at least one). Only the tables of best values pick an epoch by its test {label}. "
+    "The value of a trial is its {label} on the split that its heading names, averaged over the "
+    "last tenth of its epochs (at least one). Only the tables of best values pick an epoch by its "
+    "{label} on that split. A method's trials have the same config except for the seed. "
     f"**Intervals are over seeds**: each is the {intervals.CONFIDENCE:.0%} Student t interval for "
     "the mean of a method's trials on one data set and one model. It does not generalize to other "
-    "data sets or models. A trial diverged if its loss or parameters became infinite or NaN. "
-    "Diverged trials are counted, but excluded from all means. A cell with a single trial has no "
-    'interval, and "-" marks a cell without trials.\n'
+    f"data sets or models. With fewer than {intervals.FEWEST_TRIALS} trials there is no interval: "
+    'two trials show their range. "-" marks a cell without trials.\n\n'
+    "**A trial failed** if it diverged, which means that its loss or parameters became infinite or "
+    "NaN, or if it ended no better than chance. {margin} A failed trial counts in all means and "
+    "differences with {score}. A cell without a failure rate has no failed trials.\n"
 )
 # Tuning rows shown per method. A search has hundreds, and its CSV contains them all.
 TUNING_ROWS = 10
+PHASE_NAMES = {"final": "the final trials", "tune": "tuning"}
 
 
 def write(directories: Sequence[Path], out: Path, *, baseline: str | None = None) -> int:
@@ -71,44 +71,97 @@ def make(results: Results, *, baseline: str | None = None) -> dict[str, bytes]:
       UserError: a data set has no trials of the baseline.
     """
     rows, objective = results.rows, results.objective
-    trials = per_trial(rows, objective.name, objective.direction)
+    chance = results.chance[objective.name]
+    trials = failures.per_trial(rows, objective, chance)
     files: dict[str, bytes] = {}
-    parts = ["# Results\n", HOW.format(label=objective.label), _sources(results.sources)]
-    for data in sorted(trials.data.unique()):
-        final = rows[(rows.data == data) & (rows.phase == "final")]
-        parts.append(_header(data, final))
-        name = re.sub(r"[^\w.+-]", "_", data)
-        for kind, caption, table in _tables(data, trials[trials.data == data], objective, baseline):
-            files[f"{name}_{kind}.csv"] = table.to_csv(index=False).encode()
+    parts = ["# Results\n", _how(objective, set(rows.data), chance), _sources(results.sources)]
+    sections = list(rows.groupby(["data", "split"]))
+    stems = _stems(data if split == "test" else f"{data} {split}" for (data, split), _ in sections)
+    for ((data, split), of_section), stem in zip(sections, stems, strict=True):
+        of_trials = trials[(trials.data == data) & (trials.split == split)]
+        parts.append(_header(data, split, of_section, results))
+        if data not in chance and of_trials.failed.any():
+            parts.append(_worst_remark(of_trials, objective))
+        made = _tables(data, split, of_trials, objective, baseline)
+        for kind, caption, table in made:
+            files[f"{stem}_{kind}.csv"] = table.to_csv(index=False).encode()
             shown = table
             if kind == "tuning":
-                shown = table[table["rank"].astype(int) <= TUNING_ROWS]
+                shown = table[(table["rank"].astype(int) <= TUNING_ROWS) | (table.chosen == "yes")]
             if len(shown) < len(table):
                 caption += (
                     f" This table shows the {TUNING_ROWS} best points of each method, out of "
                     f"{len(table)} rows."
                 )
-            parts.append(f"{caption} ([CSV]({name}_{kind}.csv))\n\n{tables.markdown(shown)}")
-        # A task without a metric called "loss" shows the objective on both splits.
-        for split, metric in (
-            ("test", objective),
-            ("train", results.metrics.get("loss", objective)),
-        ):
-            picture = io.BytesIO()
-            figures.draw(final, split, metric).savefig(picture, format="png")
-            file = f"{name}_{split}_{metric.name}.png"
-            files[file] = picture.getvalue()
-            parts.append(
-                f"**{split.capitalize()} {metric.label}**: mean over trials, with its interval."
-                f"{_cut(metric)} Below: the learning rate at the end of each epoch.\n\n"
-                f"![{split} {metric.label}, {data}]({file})\n"
-            )
+            parts.append(f"{caption} ([CSV]({stem}_{kind}.csv))\n\n{tables.markdown(shown)}")
+        for file, caption, picture in _figures(data, split, of_section, of_trials, results):
+            files[f"{stem}_{file}.png"] = picture
+            parts.append(f"{caption}({stem}_{file}.png)\n")
     files["report.md"] = "\n".join(parts).encode()
     return files
 
 
+def _figures(
+    data: str, split: str, rows: pd.DataFrame, trials: pd.DataFrame, results: Results
+) -> list[tuple[str, str, bytes]]:
+    """Returns the short name, the caption up to the link, and the picture of each figure."""
+    final = rows[rows.phase == "final"]
+    final_trials = trials[trials.phase == "final"]
+    rates: dict[tuple[str, str], Rates] = {
+        (model, method): learning_rates.of_method(
+            of_method, results.configs[data, split, model, method]
+        )
+        for (model, method), of_method in final.groupby(["model", "setting"])
+    }
+    at_ends = tables.in_order(learning_rates.missing(rates))
+    below = "Below: the learning rate of every step."
+    if at_ends:
+        below = (
+            "Below: the learning rate of every step, except for methods whose schedule cannot be "
+            f"rebuilt from the stored config, which have that of the end of each epoch: "
+            f"{', '.join(at_ends)}."
+        )
+    made = []
+    # A task without a metric called "loss" shows the objective on both splits.
+    for part, metric in (
+        ("test", results.objective),
+        ("train", results.metrics.get("loss", results.objective)),
+    ):
+        shown = split if part == "test" else part
+        level = results.chance[metric.name].get(data)
+        figure = figures.draw(final, final_trials, part, metric, rates, chance=level)
+        picture = io.BytesIO()
+        with warnings.catch_warnings():
+            # A letter that the font lacks is drawn as a box.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            figure.savefig(picture, format="png")
+        caption = (
+            f"**{shown.capitalize()} {metric.label}**: mean over trials, with its interval, or the "
+            f"range of two trials.{_diverged_remark(final, metric, level)}{_cut(metric)} {below}"
+            f"\n\n![{shown} {metric.label}, {data}]"
+        )
+        made.append((f"{part}_{metric.name}", caption, picture.getvalue()))
+    return made
+
+
+def _stems(names: Iterable[str]) -> list[str]:
+    """Returns the beginnings of file names, which differ even where case does not count.
+
+    >>> _stems(["a b", "a/b", "A_B"])
+    ['a_b', 'a_b-2', 'A_B-3']
+    """
+    stems: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        stem = re.sub(r"[^\w.+-]", "_", name)
+        numbered = (f"{stem}-{number}" if number > 1 else stem for number in range(1, 10**6))
+        stems.append(next(each for each in numbered if each.casefold() not in taken))
+        taken.add(stems[-1].casefold())
+    return stems
+
+
 def _tables(
-    data: str, trials: pd.DataFrame, objective: Metric, baseline: str | None
+    data: str, split: str, trials: pd.DataFrame, objective: Metric, baseline: str | None
 ) -> list[tuple[str, str, pd.DataFrame]]:
     """Returns the short name, caption, and content of every table of a data set."""
     elsewhere = [field for field in swept_fields(trials) if trials[field].isna().all()]
@@ -125,44 +178,102 @@ def _tables(
     percent = ", in percent" if objective.percent else ""
     high = objective.direction == "max"
     average_caption = (
-        f"**Mean test {label} of the last tenth of epochs**{percent}, with its interval over "
+        f"**Mean {split} {label} of the last tenth of epochs**{percent}, with its interval over "
         f"trials. {'Higher' if high else 'Lower'} is better."
     )
     if swept_fields(final):
         average_caption += " Below each model are the values of the swept fields"
         average_caption += ", chosen on the validation split." if tuned else "."
     best_caption = (
-        f"**Best test {label}**{percent}: the {'highest' if high else 'lowest'} value over all "
-        "epochs of all trials that did not diverge. It is chosen on the test split, so it improves "
-        "with the number of trials."
+        f"**Best {split} {label}**{percent}: the {'highest' if high else 'lowest'} value over all "
+        f"epochs of all trials; a failed trial has its score instead. It is chosen on the {split} "
+        "split, so it improves with the number of trials."
     )
     made = [
         ("average", average_caption, tables.average(final, objective)),
         ("best", best_caption, tables.best(final, objective)),
         (
             "trials",
-            "**Number of trials**, and how many of them diverged.",
-            tables.counts(final),
+            "**Failure rate**: how many trials failed, out of how many, and how many of them "
+            "diverged.",
+            tables.failure_rates(final),
         ),
     ]
     if len(methods) > 1:
         caption = (
-            f"**Difference from {baseline}** in test {label}"
+            f"**Difference from {baseline}** in {split} {label}"
             f"{', in percentage points' if objective.percent else ''}, over the seeds that both "
-            f"methods have, without diverged trials. A {'positive' if high else 'negative'} "
-            f"difference is better than {baseline}. Each row gives the interval over seeds, p of "
-            "the paired t test, and p after Holm's correction for all tests in this table. There "
-            "is no test with fewer than two seeds, or if all differences are equal."
+            f"methods have. A {'positive' if high else 'negative'} difference is better than "
+            f"{baseline}. Each row gives how many of these trials failed, the interval over seeds, "
+            "p of the paired t test, and p after Holm's correction for all tests in this table. "
+            f"There is no test with fewer than {intervals.FEWEST_TRIALS} seeds, or if all "
+            "differences are equal."
         )
         made.append(("differences", caption, tables.differences(final, objective, baseline)))
     if tuned:
         caption = (
             f"**Tuning**: mean validation {label} of the last tenth of epochs{percent}, for every "
-            "point that was tried. The final trials use the chosen point. No other table includes "
-            "tuning trials."
+            "point that was tried. Points with equal means share a rank. The final trials use the "
+            "chosen point, the first of the best in the order of the grid. No other table includes "
+            f"tuning trials.{_failed_everywhere(trials)}"
         )
         made.append(("tuning", caption, tables.tuning(trials, objective)))
     return made
+
+
+def _how(objective: Metric, data: set[str], chance: Mapping[str, float]) -> str:
+    """Explains how a report counts, including what a failed trial scores."""
+    margin = (
+        ""
+        if not chance
+        else (
+            f"For {objective.label}, that is "
+            + (
+                f"less than {failures.MARGIN:.0%} of the way from chance to perfect."
+                if objective.percent and objective.direction == "max"
+                else "a value that is not better than the chance level."
+            )
+        )
+    )
+    levels = ", ".join(
+        f"{tables.shown(level, objective)} on {name}" for name, level in sorted(chance.items())
+    )
+    score = f"the chance level ({levels})" if chance else ""
+    if data - chance.keys():
+        score += (", or " if score else "") + (
+            "the worst value of the other trials of its table where no chance level is known"
+        )
+    return HOW.format(label=objective.label, margin=margin, score=score).replace("  ", " ")
+
+
+def _worst_remark(trials: pd.DataFrame, objective: Metric) -> str:
+    """Names the scores of failed trials of a data set without a chance level."""
+    scores = trials[trials.failed].groupby("phase")["last"].first()
+    values = " and ".join(
+        f"{tables.shown(score, objective)} in {PHASE_NAMES[phase]}"
+        for phase, score in scores.dropna().items()
+    )
+    lost = "Failed trials have no score, because all trials failed."
+    return (f"Failed trials score the worst value: {values}." if values else lost) + "\n"
+
+
+def _failed_everywhere(trials: pd.DataFrame) -> str:
+    """Names the methods whose tuning chose among failures."""
+    tuned = trials[trials.phase == "tune"]
+    lost = tuned.groupby(["model", "setting"]).failed.all()
+    names = [f"{method} ({model})" for (model, method), failed in lost.items() if failed]
+    if not names:
+        return ""
+    return (
+        f" **Every trial failed at every point**, so the choice is arbitrary: {', '.join(names)}."
+    )
+
+
+def _diverged_remark(rows: pd.DataFrame, metric: Metric, chance: float | None) -> str:
+    if not rows.diverged.any():
+        return ""
+    score = "the worst value in the figure" if chance is None else "the chance level"
+    return f" From where a trial diverged, it counts with {score}."
 
 
 def _cut(metric: Metric) -> str:
@@ -192,7 +303,17 @@ def _sources(sources: pd.DataFrame) -> str:
     return "\n".join(["## Sources\n", tables.markdown(shown), total, *versions])
 
 
-def _header(data: str, rows: pd.DataFrame) -> str:
-    epochs = rows.groupby(TRIAL).size().iloc[0]
-    last = last_epochs(epochs)
-    return f"## {data}\n\nEpochs per trial: {epochs}. Epochs in the last tenth: {last}.\n"
+def _header(data: str, split: str, rows: pd.DataFrame, results: Results) -> str:
+    epochs = rows[rows.phase == "final"].groupby(TRIAL).size().iloc[0]
+    last = failures.last_epochs(epochs)
+    heading = data if split == "test" else f"{data}, validation"
+    lines = [f"## {heading}", f"Epochs per trial: {epochs}. Epochs in the last tenth: {last}."]
+    if split != "test":
+        lines.append(
+            "**These are not test results**: data.validation_examples holds out a part of the "
+            "training split, and the trials were evaluated on it."
+        )
+    lines += environments.remarks(
+        {source: results.summaries[source] for source in sorted(set(rows.source))}
+    )
+    return "\n\n".join(lines) + "\n"

@@ -90,12 +90,13 @@ def best_points(
     Args:
       sweep: the sweep.
       scores: setting, point, and score of each tuning trial. The score is the objective on the
-        validation split, averaged over the last tenth of epochs; NaN if the trial diverged.
+        validation split, averaged over the last tenth of epochs. That of a failed trial is defined
+        by `failures.per_trial`; NaN if it has none.
       direction: "max" if higher scores are better, "min" if lower scores are better.
 
     Returns:
-      Setting -> point, the first of equally good ones. A point with a diverged trial is worse than
-      every point without one.
+      Setting -> point, the first of equally good ones. A point with a NaN is worse than every point
+      without one.
     """
     sign = 1 if direction == "max" else -1
 

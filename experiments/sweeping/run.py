@@ -17,7 +17,9 @@ from experiments.errors import Stopped, UserError
 from experiments.program import assemble, parallel
 from experiments.program.state import TrainState
 from experiments.program.steps import Examples, Metrics, pieces
-from experiments.results import read
+from experiments.results import failures, methods
+from experiments.results.described import Metric
+from experiments.results.rows import TRIAL
 from experiments.runtime import memory, signals, workdir
 from experiments.runtime.checkpoint import Checkpointer, Record, Unusable
 from experiments.sweeping import plan, store, trials
@@ -101,7 +103,7 @@ def _run(sweep: Sweep, tuning: Sequence[Trial], directory: epath.Path) -> dict[s
         final_rows, final_seconds = _run_phase(sweep, final, directory, received)
     table = pd.DataFrame(rows + final_rows)
     workdir.write_atomically(directory / TABLE, table.to_csv(index=False))
-    trial_columns = [name for name in table.columns if name in read.TRIAL or "." in name]
+    trial_columns = [name for name in table.columns if name in TRIAL or "." in name]
     diverged = table.groupby(trial_columns, dropna=False).diverged.any()
     task = final[0].experiment.task
     return {
@@ -112,20 +114,50 @@ def _run(sweep: Sweep, tuning: Sequence[Trial], directory: epath.Path) -> dict[s
         "task": final[0].experiment.config["task"]["name"],
         "metrics": task.description()["metrics"],
         "objective": task.objective,
+        # Settings may differ in the data set, and so in the chance levels.
+        "chance": {trial.experiment.task.data: _chance_levels(trial) for trial in final},
+        "settings": {trial.setting: _changed_fields(sweep, trial) for trial in final},
     }
 
 
 def _tune(sweep: Sweep, tuning: Sequence[Trial], rows: Any) -> dict[str, plan.Point]:
     """Returns the best point of each setting, by the objective of the tuning trials."""
     task = tuning[0].experiment.task
-    direction = task.metrics[task.objective].direction
-    per_trial = read.per_trial(rows, task.objective, direction)
+    direction, percent, _ = task.metrics[task.objective]
+    levels = {trial.experiment.task.data: _chance_levels(trial) for trial in tuning}
+    chance = {data: of[task.objective] for data, of in levels.items() if task.objective in of}
+    objective = Metric(task.objective, direction, percent)
+    per_trial = failures.per_trial(rows, objective, chance)
+    for setting, failed in per_trial.groupby("setting", sort=False).failed.all().items():
+        if failed:
+            print(
+                f"warning: every tuning trial of setting {setting!r} failed, so the first of its "
+                "best points is an arbitrary choice",
+                file=sys.stderr,
+            )
     fields = [axis.field for axis in sweep.grid]
     scores = [
         (trial["setting"], {field: trial[field] for field in fields}, trial["last"])
         for trial in per_trial.to_dict("records")
     ]
     return plan.best_points(sweep, scores, direction)
+
+
+def _chance_levels(trial: Trial) -> dict[str, float]:
+    """Returns the chance levels of a trial's metrics that have one."""
+    metrics = trial.experiment.task.metrics
+    return {name: of.chance for name, of in metrics.items() if of.chance is not None}
+
+
+def _changed_fields(sweep: Sweep, trial: Trial) -> dict[str, Any]:
+    """Returns the fields in which a trial differs from the base, those by reference included."""
+    base = methods.flatten(sweep.config["base"])
+    config = methods.flatten(trial.experiment.config)
+    return {
+        field: value
+        for field, value in config.items()
+        if field != "seed" and (field not in base or base[field] != value)
+    }
 
 
 def _run_phase(

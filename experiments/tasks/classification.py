@@ -1,5 +1,6 @@
 """Image classification: a Linen classifier, a loss of logits and labels, and data augmentation."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,6 @@ Normalize = Callable[[jax.Array], jax.Array]  # images as stored -> float32 inpu
 # Weight of each auxiliary head's loss (Szegedy et al. 2015, arXiv:1409.4842, section 5).
 AUXILIARY_WEIGHT = 0.3
 
-METRICS = {"loss": Metric("min"), "accuracy": Metric("max", percent=True)}
-
 
 @flax.struct.dataclass
 class Metrics(clu_metrics.Collection):
@@ -40,11 +39,20 @@ class Metrics(clu_metrics.Collection):
             return super().compute()
 
 
+def metrics_of(num_classes: int) -> dict[str, Metric]:
+    """Returns how to read the metrics; a guess gives every class the same probability."""
+    return {
+        "loss": Metric("min", chance=math.log(num_classes)),
+        "accuracy": Metric("max", percent=True, chance=1 / num_classes),
+    }
+
+
 def make_task(
     *,
     data: str,
     model_name: str,
     num_train: int,
+    num_classes: int,
     load: Callable[[], tuple[Dataset, Normalize]],
     model: nn.Module,
     image_shape: tuple[int, int, int],
@@ -60,6 +68,7 @@ def make_task(
       data: name of the data set.
       model_name: name of the model.
       num_train: images in the training split.
+      num_classes: number of classes.
       load: reads the data set, and returns it with the function that normalizes its images. It is
         called more than once and must be cached by the caller.
       model: Linen module from float images to logits, called as `model(images, train=...)`.
@@ -171,6 +180,6 @@ def make_task(
         train_step=train_step,
         eval_step=eval_step,
         collection=Metrics,
-        metrics=METRICS,
+        metrics=metrics_of(num_classes),
         objective="accuracy",
     )

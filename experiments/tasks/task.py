@@ -18,10 +18,13 @@ class Metric(NamedTuple):
     Attributes:
       direction: "max" if higher is better, "min" if lower is better.
       percent: whether the metric is a fraction that tables and messages show in percent.
+      chance: expected value of a guess that ignores the input, or None if there is none. A trial
+        that ends no better counts as failed.
     """
 
     direction: Literal["max", "min"]
     percent: bool = False
+    chance: float | None = None
 
     def best(self, values: list[float]) -> float:
         """Returns the best of some values.

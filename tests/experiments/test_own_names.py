@@ -191,7 +191,7 @@ def test_train_accepts_a_task(mine, tmp_path):
     assert summary["best_test_loss"] == summary["test_loss"] == records[1]["test_loss"]
     assert (summary["task"], summary["objective"]) == ("my_task:make_task", "loss")
     assert (summary["data"], summary["model"], summary["parameters"]) == ("generated", "linear", 9)
-    assert summary["metrics"] == {"loss": {"direction": "min", "percent": False}}
+    assert summary["metrics"] == {"loss": {"direction": "min", "percent": False, "chance": None}}
 
 
 @pytest.fixture(scope="module")

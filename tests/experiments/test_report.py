@@ -1,5 +1,6 @@
 """The command writes a complete report, and reports mistakes in one sentence."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,15 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from configs import base
 from tests.experiments.results.fake_results import curve, trial, write_run, write_sweep
 
 ROOT = Path(__file__).parents[2]
 
 
-def command(*arguments):
+def command(*arguments, cwd=ROOT, **variables):
     return subprocess.run(
         [sys.executable, "-m", "experiments.report", *arguments],
-        cwd=ROOT,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         capture_output=True,
         text=True,
         timeout=120,
@@ -65,15 +68,31 @@ def test_command_writes_a_report(tmp_path):
     assert "Epochs per trial: 10. Epochs in the last tenth: 1." in text
     assert "**Difference from sig+** in test accuracy, in percentage points" in text
     assert "A positive difference is better than sig+." in text
+    # The made-up configs have no schedule section that could be rebuilt.
+    assert "which have that of the end of each epoch: trap, sig+, cosine." in text
     assert "| nn2 | sig+ | 0.02 |" in text
     assert "| nn2, schedule.peak_value | - | 0.02 | 0.02 |" in text
+
+
+def test_default_output_is_ignored_by_git_and_needs_no_accelerator(tmp_path):
+    """Schedules are rebuilt on the CPU, even if JAX is told to use an accelerator."""
+    schedule = base.get_config().schedule
+    schedule.name = "constant"
+    config = {"schedule": schedule.to_dict()}
+    write_run(tmp_path / "runs" / "a", [0.5], config=config)
+    finished = command("runs/a", cwd=tmp_path, JAX_PLATFORMS="no_such_platform")
+    found = (finished.returncode, finished.stdout, finished.stderr)
+    assert found == (0, "wrote runs/report/report.md with 5 tables and figures\n", "")
+    text = (tmp_path / "runs" / "report" / "report.md").read_text()
+    assert "Below: the learning rate of every step.\n" in text
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {"/runs/", "/report/", "/schedule.png"} <= set(ignored)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--out=x"], "no results given; pass the directories of runs and sweeps"),
-        (["nowhere"], "--out is missing; pass --out=DIR"),
         (
             ["nowhere", "--out=x"],
             "nowhere is not the directory of a run or a sweep: it has neither trials.csv (sweep) "

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ def get_config():
         {"name": "other program", "schedule.name": "cosine", "optimizer.nesterov": True},
     )
     config.seeds = (0, 1, 2)
-    config.grid = ({"field": "schedule.peak_value", "values": (0.02, 0.1)},)
+    config.grid = ({"field": "schedule.peak_value", "values": (0.1, 0.2)},)
     config.tune.seeds = (100,)
     config.block_size = 2
     return config
@@ -94,9 +95,12 @@ def test_every_trial_has_one_row_per_epoch(finished):
     assert set(summary["chosen"]) == {"0.1", "hot", "other program"}
     assert "experiments.sweep" in summary["command"]
     assert (summary["task"], summary["objective"]) == ("classification", "accuracy")
+    assert summary["chance"] == {"digits": {"accuracy": 0.1, "loss": math.log(10)}}
+    assert set(summary["settings"]) == {"0.1", "hot", "other program"}
+    assert summary["settings"]["hot"]["optimizer.weight_decay"] == 1e9
     assert summary["metrics"] == {
-        "loss": {"direction": "min", "percent": False},
-        "accuracy": {"direction": "max", "percent": True},
+        "loss": {"direction": "min", "percent": False, "chance": math.log(10)},
+        "accuracy": {"direction": "max", "percent": True, "chance": 0.1},
     }
 
 

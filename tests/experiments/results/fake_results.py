@@ -60,16 +60,22 @@ def curve(level, epochs, generator):
     ]
 
 
-def write_sweep(directory, trials, *, task=CLASSIFICATION):
-    """Writes a sweep's directory with trials made by `trial`."""
+def write_sweep(directory, trials, *, task=CLASSIFICATION, base=None, **summary):
+    """Writes a sweep's directory with trials made by `trial`, and more fields of its summary."""
     directory.mkdir(parents=True)
     rows = [row for rows in trials for row in rows]
     with (directory / "trials.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    write_summary(directory, command="python -m experiments.sweep x", trials=len(trials), **task)
-    (directory / "config.json").write_text("{}\n")
+    command = "python -m experiments.sweep x"
+    write_summary(directory, **{"command": command, "trials": len(trials), **task, **summary})
+    config = {
+        "base": base or {},
+        "settings": [{"name": name} for name in dict.fromkeys(row["setting"] for row in rows)],
+        "grid": [{"field": name, "values": []} for name in rows[0] if "." in name],
+    }
+    (directory / "config.json").write_text(json.dumps(config))
     return directory
 
 
@@ -83,8 +89,13 @@ def write_run(
     schedule="sig+",
     optimizer="sgd",
     seed=0,
+    config=None,
+    **summary,
 ):
-    """Writes a single run's directory with these test objectives."""
+    """Writes a single run's directory with these test objectives.
+
+    `config` has more sections of its config, and `summary` more fields of its summary.
+    """
     rows = trial(values, task=task)
     curves = ("epoch", "step", "learning_rate")
     lines = [
@@ -95,26 +106,30 @@ def write_run(
     text = "".join(json.dumps({**line, "seconds": 1.0}) + "\n" for line in lines)
     (directory / "metrics.jsonl").write_text(text)
     # Reports take the names of the data set and the model from summary.json.
-    config = {
+    sections = {
         "seed": seed,
         "data": {"name": "unused"},
         "model": {"name": "unused"},
         "optimizer": {"name": optimizer},
         "schedule": {"name": schedule},
+        **(config or {}),
     }
-    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "config.json").write_text(json.dumps(sections))
     write_summary(
         directory,
-        epochs=float(len(rows)),
-        steps=rows[-1]["step"],
-        data=data,
-        model=model,
-        **task,
+        **{
+            "epochs": float(len(rows)),
+            "steps": rows[-1]["step"],
+            "data": data,
+            "model": model,
+            **task,
+            **summary,
+        },
     )
     return directory
 
 
 def write_summary(directory, **fields):
     """Writes summary.json with these fields and the made-up environment."""
-    summary = {**fields, "seconds": 60.0, **ENVIRONMENT}
+    summary = {"seconds": 60.0, **ENVIRONMENT, **fields}
     (directory / "summary.json").write_text(json.dumps(summary))

@@ -7,13 +7,31 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from experiments.results import figures, read
-from experiments.results.read import Metric
-from tests.experiments.results.fake_results import REGRESSION, curve, trial, write_sweep
+from experiments.results import failures, figures, learning_rates, read
+from experiments.results.described import Metric
+from tests.experiments.results.fake_results import (
+    CLASSIFICATION,
+    REGRESSION,
+    curve,
+    trial,
+    write_sweep,
+)
 
 ACCURACY = Metric("accuracy", "max", percent=True)
 LOSS = Metric("loss", "min", percent=False)
 T2 = 4.30265273  # Student's t at 97.5% with 2 degrees of freedom
+
+
+def draw(rows, split, metric, objective=None, chance=None):
+    """Draws rows with the learning rates at the ends of epochs, as for older results."""
+    objective = objective or (ACCURACY if "test_accuracy" in rows else LOSS)
+    levels = {} if chance is None else dict.fromkeys(rows.data, chance)
+    trials = failures.per_trial(rows, objective, levels)
+    rates = {
+        key: learning_rates.of_method(of_method, None)
+        for key, of_method in rows.groupby(["model", "setting"])
+    }
+    return figures.draw(rows, trials, split, metric, rates, chance=chance)
 
 
 def rows_of(directory, trials, **fields):
@@ -48,7 +66,7 @@ def test_lines_are_means_and_bands_are_intervals(tmp_path):
             for seed, accuracy in enumerate(trials)
         ],
     )
-    figure = saved(figures.draw(rows, "test", ACCURACY))
+    figure = saved(draw(rows, "test", ACCURACY))
     nn2, vgg9, *rates = figure.axes
     assert [axis.get_title() for axis in (nn2, vgg9)] == ["nn2", "vgg9"]
     assert nn2.get_ylabel() == "test accuracy (%)"
@@ -67,7 +85,7 @@ def test_lines_are_means_and_bands_are_intervals(tmp_path):
 
 def test_minimized_metric_has_a_logarithmic_axis(tmp_path):
     rows = rows_of(tmp_path, [trial([0.5, 0.6, 0.7], seed=seed) for seed in range(2)])
-    axis = saved(figures.draw(rows, "train", LOSS)).axes[0]
+    axis = saved(draw(rows, "train", LOSS)).axes[0]
     assert axis.get_yscale() == "log"
     np.testing.assert_allclose(axis.lines[0].get_ydata(), [2, 1, 2 / 3], rtol=1e-12)
     low, high = axis.get_ylim()
@@ -80,7 +98,7 @@ def test_loss_can_be_the_objective(tmp_path):
     losses = [[0.75, 0.125], [0.25, 0.375]]
     trials = [trial(values, seed=seed, task=REGRESSION) for seed, values in enumerate(losses)]
     rows = rows_of(tmp_path, trials, task=REGRESSION)
-    axis = saved(figures.draw(rows, "test", LOSS)).axes[0]
+    axis = saved(draw(rows, "test", LOSS)).axes[0]
     assert axis.get_yscale() == "log"
     assert axis.get_ylabel() == "test loss"
     np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.5, 0.25], rtol=1e-12)
@@ -88,7 +106,7 @@ def test_loss_can_be_the_objective(tmp_path):
 
 def test_negative_values_are_not_hidden_by_a_logarithmic_axis(tmp_path):
     rows = rows_of(tmp_path, [trial([0.5, -0.5], task=REGRESSION)], task=REGRESSION)
-    axis = saved(figures.draw(rows, "test", LOSS)).axes[0]
+    axis = saved(draw(rows, "test", LOSS)).axes[0]
     assert axis.get_yscale() == "linear"
     low, high = axis.get_ylim()
     assert low < -0.5 < 0.5 < high
@@ -96,18 +114,21 @@ def test_negative_values_are_not_hidden_by_a_logarithmic_axis(tmp_path):
 
 def test_maximized_metric_that_is_not_in_percent_is_not_scaled(tmp_path):
     score = Metric("accuracy", "max", percent=False)
-    rows = rows_of(tmp_path, [trial([110.0, 120.0], seed=seed) for seed in range(2)])
-    axis = saved(figures.draw(rows, "test", score)).axes[0]
+    described = {"accuracy": {"direction": "max", "percent": False}}
+    task = {**CLASSIFICATION, "metrics": described}
+    trials = [trial([110.0, 120.0], seed=seed, task=task) for seed in range(2)]
+    rows = rows_of(tmp_path, trials, task=task)
+    axis = saved(draw(rows, "test", score, objective=score)).axes[0]
     np.testing.assert_allclose(axis.lines[0].get_ydata(), [110, 120], rtol=1e-12)
     assert axis.get_ylim()[1] > 120
 
 
 def test_loss_of_zero_can_be_drawn(tmp_path):
     rows = rows_of(tmp_path, [trial([0.5, 0.6], train_loss=0.0)])
-    assert saved(figures.draw(rows, "train", LOSS)).axes[0].get_yscale() == "linear"
+    assert saved(draw(rows, "train", LOSS)).axes[0].get_yscale() == "linear"
 
 
-def test_legend_notes_single_and_diverged_trials(tmp_path):
+def test_legend_notes_single_and_failed_trials(tmp_path):
     rows = rows_of(
         tmp_path,
         [
@@ -120,31 +141,62 @@ def test_legend_notes_single_and_diverged_trials(tmp_path):
             *(trial([0.7, 0.8], setting="two", seed=seed) for seed in range(2)),
         ],
     )
-    figure = saved(figures.draw(rows, "test", ACCURACY))
-    assert labels(figure) == ["none (diverged)", "one (1 trial)", "some (1 trial in nn2)", "two"]
+    figure = saved(draw(rows, "test", ACCURACY))
+    assert labels(figure) == [
+        *("none (1/1 failed)", "one (1 trial)", "some (1/2 failed in nn2)", "two")
+    ]
     nn2, vgg9, rates, _ = figure.axes
-    assert (len(nn2.lines), len(nn2.collections)) == (3, 1)
+    assert (len(nn2.lines), len(nn2.collections)) == (4, 2)
     assert (len(vgg9.lines), len(vgg9.collections)) == (2, 1)
     assert len(rates.lines) == 4
 
 
-def test_diverged_trial_is_excluded_from_the_mean(tmp_path):
-    rows = rows_of(tmp_path, [trial([0.5, 0.6]), trial([0.9, None], seed=1)])
-    axis = saved(figures.draw(rows, "test", ACCURACY)).axes[0]
-    np.testing.assert_allclose(axis.lines[0].get_ydata(), [50, 60], rtol=1e-12)
+def test_diverged_trial_counts_with_its_score(tmp_path):
+    trials = [trial([0.5, 0.6]), trial([0.9, None], seed=1)]
+    rows = rows_of(tmp_path, trials)
+    # Without a chance level, the score is the worst value in the figure.
+    for chance, last in ((0.1, 35), (None, 55)):
+        axis = saved(draw(rows, "test", ACCURACY, chance=chance)).axes[0]
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), [70, last], rtol=1e-12)
+
+
+def test_two_trials_have_their_range_as_a_band(tmp_path):
+    rows = rows_of(tmp_path, [trial([0.5, 0.75]), trial([0.25, 1.0], seed=1)])
+    low, high = band(saved(draw(rows, "test", ACCURACY)).axes[0])
+    np.testing.assert_allclose((low, high), ([25, 75], [50, 100]), rtol=1e-12)
 
 
 def test_figure_without_surviving_trials_can_be_drawn(tmp_path):
-    rows = rows_of(tmp_path, [trial([None, None]), trial([0.5, None], seed=1)])
+    rows = rows_of(tmp_path, [trial([None, None]), trial([None, None], seed=1)])
     for split, metric in (("test", ACCURACY), ("train", LOSS)):
-        figure = saved(figures.draw(rows, split, metric))
+        figure = saved(draw(rows, split, metric))
         assert not figure.axes[0].lines
-        assert labels(figure) == ["sig+ (diverged)"]
+        assert labels(figure) == ["sig+ (2/2 failed)"]
+
+
+def test_names_are_not_taken_for_formulas_or_left_out(tmp_path):
+    names = ["_hidden", "a$b", "$\\frac$", "a very long name, " * 5]
+    rows = rows_of(tmp_path, [trial([0.5], setting=name, model="$x$") for name in names])
+    figure = saved(draw(rows, "test", ACCURACY))
+    shown = sorted(label.replace("\\$", "$").replace("\n", "") for label in labels(figure))
+    assert shown == sorted(
+        [" _hidden (1 trial)", *(f"{read.methods.printable(name)} (1 trial)" for name in names[1:])]
+    )
+
+
+def test_learning_rates_of_every_step_are_thin_lines(tmp_path):
+    rows = rows_of(tmp_path, [trial([0.5, 0.6])])
+    trials = failures.per_trial(rows, ACCURACY, {})
+    steps = learning_rates.Rates(np.arange(14) / 7, np.arange(14) / 10, every_step=True)
+    rates = {("nn2", "sig+"): steps}
+    lower = saved(figures.draw(rows, trials, "test", ACCURACY, rates, chance=None)).axes[1]
+    np.testing.assert_array_equal(lower.lines[0].get_ydata(), steps.values)
+    assert lower.lines[0].get_linewidth() < figures._style(["sig+"], "sig+")["linewidth"]
 
 
 def test_single_epoch_is_drawn_as_a_point(tmp_path):
     rows = rows_of(tmp_path, [trial([0.5])])
-    axis = saved(figures.draw(rows, "test", ACCURACY)).axes[0]
+    axis = saved(draw(rows, "test", ACCURACY)).axes[0]
     assert axis.lines[0].get_marker() == "."
 
 
@@ -161,7 +213,7 @@ def test_seventeen_methods_look_different(tmp_path):
         ]
         + [trial([0.1] * 10, setting="poor", model="vgg9", seed=seed) for seed in range(2)],
     )
-    figure = saved(figures.draw(rows, "test", ACCURACY))
+    figure = saved(draw(rows, "test", ACCURACY))
     assert labels(figure) == [*methods, "poor"]
     handles = figure.legends[0].legend_handles
     looks = [(to_rgba(handle.get_color()), handle.get_linestyle()) for handle in handles]
@@ -181,7 +233,7 @@ def test_seventeen_methods_look_different(tmp_path):
 @pytest.mark.parametrize(("models", "panels"), [(1, 2), (3, 6), (4, 8), (5, 10)])
 def test_each_model_has_a_panel_and_none_is_empty(tmp_path, models, panels):
     rows = rows_of(tmp_path, [trial([0.5, 0.6], model=f"model{i}") for i in range(models)])
-    figure = saved(figures.draw(rows, "test", ACCURACY))
+    figure = saved(draw(rows, "test", ACCURACY))
     assert len(figure.axes) == panels
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == [f"model{i}" for i in range(models)]
@@ -190,7 +242,7 @@ def test_each_model_has_a_panel_and_none_is_empty(tmp_path, models, panels):
 def test_long_legend_fits_into_the_figure(tmp_path):
     names = [f"cyclical_log_annealing {i:02}" for i in range(17)]
     rows = rows_of(tmp_path, [trial([0.5, 0.6], setting=name) for name in names])
-    figure = saved(figures.draw(rows, "test", ACCURACY))
+    figure = saved(draw(rows, "test", ACCURACY))
     legend = figure.legends[0].get_window_extent()
     assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
     assert legend.y0 >= figure.bbox.y0

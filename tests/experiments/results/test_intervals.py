@@ -46,8 +46,10 @@ def test_paired_test_matches_closed_form():
     assert found == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-9)
 
 
-@pytest.mark.parametrize("differences", [[], [0.1], [0.0, 0.0, 0.0], [0.1, 0.1 + 1e-8, 0.1]])
-def test_p_value_needs_two_pairs_that_differ_unequally(differences):
+@pytest.mark.parametrize(
+    "differences", [[], [0.1], [0.1, 0.2], [0.0, 0.0, 0.0], [0.1, 0.1 + 1e-8, 0.1]]
+)
+def test_p_value_needs_three_pairs_that_differ_unequally(differences):
     theirs = np.linspace(0.5, 0.9, len(differences))
     assert math.isnan(intervals.paired_p_value(theirs + np.array(differences), theirs))
 
@@ -55,7 +57,7 @@ def test_p_value_needs_two_pairs_that_differ_unequally(differences):
 def test_p_value_does_not_depend_on_the_unit_of_the_metric():
     theirs, differences = np.array([0.4, 0.7, 0.1]), np.array([0.1, 0.2, 0.3])
     expected = intervals.paired_p_value(theirs + differences, theirs)
-    for unit in (1e-9, 1e9):
+    for unit in (1e-300, 1e-9, 1e9, 1e38):
         found = intervals.paired_p_value(unit * (theirs + differences), unit * theirs)
         assert found == pytest.approx(expected, rel=1e-9)
 

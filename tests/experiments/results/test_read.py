@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.errors import UserError
-from experiments.results import read
+from experiments.results import failures, read
+from experiments.results.rows import TRIAL
 from tests.experiments.results.fake_results import (
     CLASSIFICATION,
     REGRESSION,
@@ -25,6 +26,7 @@ from tests.experiments.results.fake_results import (
 )
 
 METRIC = {"direction": "max", "percent": True}
+RISING = {"direction": "max", "percent": False}
 
 
 def rewrite(file, change):
@@ -42,7 +44,7 @@ def rejected(*directories):
 
 def per_trial(directory):
     results = read.read([directory])
-    return read.per_trial(results.rows, results.objective.name, results.objective.direction)
+    return failures.per_trial(results.rows, results.objective, {})
 
 
 def test_sweep_is_read_exactly(tmp_path):
@@ -55,9 +57,10 @@ def test_sweep_is_read_exactly(tmp_path):
             trial(accuracies, seed=12, **swept),
         ],
     )
-    rows, sources, metrics, objective = read.read([directory])
+    rows, sources, metrics, objective, *_ = read.read([directory])
     assert list(rows.columns) == [
-        *read.TRIAL,
+        *TRIAL,
+        "split",
         "schedule.peak_value",
         *("epoch", "step", "learning_rate"),
         *("train_accuracy", "train_loss", "test_accuracy", "test_loss"),
@@ -91,7 +94,7 @@ def test_run_is_named_after_its_schedule_and_optimizer(tmp_path):
     sgd = write_run(tmp_path / "a", [0.5, 0.6], schedule="cosine", seed=3)
     adam = write_run(tmp_path / "b", [0.7, 0.8], schedule="cosine", optimizer="adam", model="vgg9")
     rows, sources, *_ = read.read([sgd, adam])
-    trials = rows[[*read.TRIAL, "test_accuracy"]].values.tolist()
+    trials = rows[[*TRIAL, "test_accuracy"]].values.tolist()
     assert trials == [
         ["final", "mnist", "nn2", "cosine", 3, 0.5],
         ["final", "mnist", "nn2", "cosine", 3, 0.6],
@@ -115,7 +118,7 @@ def test_run_takes_the_names_of_data_and_model_from_its_summary(tmp_path):
 def test_task_may_have_any_metrics(tmp_path):
     sweep = write_sweep(tmp_path / "sweep", [trial([2.5, 1.5], task=REGRESSION)], task=REGRESSION)
     run = write_run(tmp_path / "run", [3.0, 0.25], seed=1, task=REGRESSION)
-    rows, _, metrics, objective = read.read([sweep, run])
+    rows, _, metrics, objective, *_ = read.read([sweep, run])
     assert list(metrics) == ["loss"]
     assert objective == ("loss", "min", False)
     assert "test_accuracy" not in rows.columns
@@ -129,7 +132,7 @@ def test_task_may_have_any_metrics(tmp_path):
         {**CLASSIFICATION, "task": "detection"},
         {**CLASSIFICATION, "objective": "loss"},
         {**CLASSIFICATION, "metrics": {**CLASSIFICATION["metrics"], "top5": METRIC}},
-        {**CLASSIFICATION, "metrics": {**CLASSIFICATION["metrics"], "loss": METRIC}},
+        {**CLASSIFICATION, "metrics": {**CLASSIFICATION["metrics"], "loss": RISING}},
     ],
 )
 def test_results_of_different_tasks_are_rejected(tmp_path, other):
@@ -213,25 +216,11 @@ def test_trial_is_summarized_by_its_last_tenth_of_epochs(tmp_path, epochs, last)
     assert trials["best"][0] == max(accuracies)
 
 
-def test_diverged_trial_has_no_summary(tmp_path):
-    directory = write_sweep(tmp_path / "sweep", [trial([0.9, None]), trial([0.5, 0.6], seed=1)])
-    trials = per_trial(directory)
-    assert list(trials.diverged) == [True, False]
-    np.testing.assert_array_equal(trials["last"], [math.nan, 0.6])
-    np.testing.assert_array_equal(trials["best"], [math.nan, 0.6])
-
-
-def test_trials_without_any_value_can_be_summarized():
-    rows = pd.DataFrame(trial([None, None], test_accuracy=None))
-    trials = read.per_trial(rows, "accuracy", "max")
-    assert trials[["diverged", "last", "best"]].isna().values.tolist() == [[False, True, True]]
-
-
 def test_best_of_a_minimized_objective_is_the_lowest(tmp_path):
     trials = [trial([0.9, 0.2, 0.4], task=REGRESSION), trial([None] * 3, seed=1, task=REGRESSION)]
     summary = per_trial(write_sweep(tmp_path / "sweep", trials, task=REGRESSION))
-    np.testing.assert_array_equal(summary["last"], [0.4, math.nan])
-    np.testing.assert_array_equal(summary["best"], [0.2, math.nan])
+    np.testing.assert_array_equal(summary["last"], [0.4, 0.4])
+    np.testing.assert_array_equal(summary["best"], [0.2, 0.4])
 
 
 def test_missing_and_unfinished_results_are_rejected(tmp_path):
@@ -295,11 +284,12 @@ def test_sweep_truncated_between_lines_is_reported(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"phase": "tune"}, "has no trials of phase final for mnist"),
+        ({"phase": "tune"}, "has no trials of phase final for mnist, nn2, sig+"),
         ({"phase": "test"}, "has the unknown phase 'test'; choose from final, tune"),
         ({"test_accuracy": ""}, "line 2, lacks a number, but its trial did not diverge"),
         ({"train_loss": "inf"}, "line 2, lacks a number"),
         ({"train_loss": "much"}, "is unreadable, truncated, or lacks a field: ValueError "),
+        ({"test_accuracy": -5.0}, "test_accuracy is -5.0, but must be a fraction from 0 to 1; "),
         ({"seed": 0.5}, "is unreadable, truncated, or lacks a field: ValueError "),
         ({"diverged": "maybe"}, "is truncated: it has an incomplete line"),
     ],
@@ -322,34 +312,149 @@ def test_file_that_lacks_a_field_is_rejected(tmp_path):
     run = write_run(tmp_path / "run", [0.5])
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "schedule": {}}))
-    assert rejected(run) == f"{run / 'config.json'} {broken} KeyError 'name'"
+    assert rejected(run) == f"{run / 'config.json'} {broken} KeyError 'schedule.name'"
+
+
+# The fields of a run's config that `write_run` sets.
+RUN = {
+    "data": {"name": "unused"},
+    "model": {"name": "unused"},
+    "optimizer": {"name": "sgd"},
+    "schedule": {"name": "sig+"},
+}
 
 
 def test_trial_that_appears_twice_is_rejected(tmp_path):
-    sweep = write_sweep(tmp_path / "sweep", [trial([0.5, 0.6])])
+    sweep = write_sweep(tmp_path / "sweep", [trial([0.5, 0.6])], base={"seed": 7, **RUN})
     run = write_run(tmp_path / "run", [0.7, 0.8])
-    assert rejected(sweep, sweep) == f"mnist, nn2, sig+, seed 0 appears twice, in {sweep}"
+    assert rejected(sweep, sweep) == f"{sweep} is given twice; pass each directory once"
     assert rejected(sweep, run) == (
         f"mnist, nn2, sig+, seed 0 appears twice, in {run} and in {sweep}"
     )
 
 
-def test_cell_rejects_several_values_but_tuning_accepts_them(tmp_path):
+def test_sweeps_that_chose_different_points_are_different_methods(tmp_path):
     def tried(value, **fields):
         return trial([0.5, 0.6], **{"schedule.peak_value": value, **fields})
 
     tuning = [tried(value, phase="tune", seed=9) for value in (0.1, 0.01)]
     sweep = write_sweep(tmp_path / "a", [*tuning, tried(0.1)])
-    assert len(read.read([sweep]).rows) == 6
-    other = write_sweep(tmp_path / "b", [tried(0.01, seed=1)])
-    assert rejected(sweep, other) == (
-        "mnist, nn2, sig+ has trials with different values of schedule.peak_value, which cannot "
-        f"share a cell: 0.01 in {other}, 0.1 in {sweep}"
+    assert set(read.read([sweep]).rows.setting) == {"sig+"}
+    other = write_sweep(tmp_path / "b", [tuning[0], tried(0.01, seed=1)])
+    rows = read.read([sweep, other]).rows
+    assert dict(zip(rows.source, rows.setting, strict=True)) == {
+        str(sweep): "sig+ (schedule.peak_value=0.1)",
+        str(other): "sig+ (schedule.peak_value=0.01)",
+    }
+
+
+def test_setting_with_two_points_in_the_final_phase_is_rejected(tmp_path):
+    trials = [trial([0.5], seed=seed, **{"a.b": float(seed)}) for seed in (0, 1)]
+    sweep = write_sweep(tmp_path / "a", trials)
+    assert rejected(sweep) == (
+        f"{sweep / 'trials.csv'} has final trials of mnist, nn2, sig+ with different values of "
+        "a.b, which cannot share a cell: 0, 1"
     )
-    again = write_sweep(tmp_path / "c", [tuning[0], tried(0.1, seed=1)])
-    assert rejected(sweep, again) == (
-        f"mnist, nn2, sig+, seed 9 appears twice, in {sweep} and in {again}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        ({}, {"batch_size": 64}, ["(batch_size=None)", "(batch_size=64)"]),
+        ({"batch_size": 128}, {"batch_size": 64}, ["(batch_size=128)", "(batch_size=64)"]),
+        (
+            {"optimizer": {"name": "sgd", "clip_norm": None}},
+            {"optimizer": {"name": "sgd", "clip_norm": 1.0}},
+            ["(optimizer.clip_norm=None)", "(optimizer.clip_norm=1)"],
+        ),
+        (
+            {"schedule": {"name": "sig+", "variant": "paper", "boundaries": [0.5]}},
+            {"schedule": {"name": "sig+", "variant": "normalized", "boundaries": [0.25]}},
+            [
+                "(schedule.boundaries=[0.5], schedule.variant=paper)",
+                "(schedule.boundaries=[0.25], schedule.variant=normalized)",
+            ],
+        ),
+        # A new field whose default is None is no difference, and neither are these four.
+        ({}, {"guard": {"loss_threshold": None}}, ["", ""]),
+        ({"log_every_steps": 1}, {"log_every_steps": 2}, ["", ""]),
+        ({"data": {"data_dir": "a"}}, {"data": {"data_dir": "b"}}, ["", ""]),
+        ({"checkpoint": {"every_epochs": 1}}, {"checkpoint": {"every_epochs": 2}}, ["", ""]),
+        ({"eval_batch_size": 1}, {"eval_batch_size": 2}, ["", ""]),
+    ],
+)
+def test_trials_that_differ_in_a_field_are_different_methods(tmp_path, first, second, names):
+    """Runs and sweeps alike: the same seed of two methods is no trial that appears twice."""
+    expected = ["sig+" if not name else f"sig+ {name}" for name in names]
+    seeds = (0, 1) if expected[0] == expected[1] else (0, 0)
+    runs = [
+        write_run(tmp_path / f"run{i}", [0.5], seed=seed, config=config)
+        for i, (seed, config) in enumerate(zip(seeds, (first, second), strict=True))
+    ]
+    sweeps = [
+        write_sweep(tmp_path / f"sweep{i}", [trial([0.5], seed=seed)], base={**RUN, **config})
+        for i, (seed, config) in enumerate(zip(seeds, (first, second), strict=True))
+    ]
+    for directories in (runs, sweeps):
+        rows = read.read(directories).rows.sort_values("source")
+        assert list(rows.setting) == expected
+
+
+def test_sweep_that_stores_its_trials_fields_is_compared_by_them(tmp_path):
+    """The end value may follow the peak, which `base` and the setting do not say."""
+    sweeps = [
+        write_sweep(
+            tmp_path / f"sweep{i}",
+            [trial([0.5], seed=i, **{"schedule.peak_value": 0.5})],
+            base={"schedule": {"peak_value": 0.1, "end_value": 0.001}},
+            settings={"sig+": {"schedule.peak_value": 0.5, **fields}},
+        )
+        for i, fields in enumerate([{}, {"schedule.end_value": 0.005}])
+    ]
+    assert list(read.read(sweeps).rows.setting) == [
+        "sig+ (schedule.end_value=0.001)",
+        "sig+ (schedule.end_value=0.005)",
+    ]
+    broken = write_sweep(tmp_path / "broken", [trial([0.5])], settings={"sig": {}})
+    assert rejected(broken) == (
+        f"{broken / 'summary.json'} is unreadable, truncated, or lacks a field: KeyError "
+        "'settings.sig+'"
     )
+
+
+def test_validation_and_test_accuracies_are_kept_apart(tmp_path):
+    held_out = {"data": {"name": "unused", "validation_examples": 200}}
+    runs = [
+        write_run(tmp_path / "a", [0.5]),
+        write_run(tmp_path / "b", [0.6], config=held_out),
+        write_sweep(tmp_path / "c", [trial([0.7], seed=1)], base={**RUN, **held_out}),
+    ]
+    rows = read.read(runs).rows.sort_values("source")
+    assert list(rows.split) == ["test", "validation", "validation"]
+    assert list(rows.setting) == ["sig+"] * 3
+
+
+def test_chance_levels_are_those_of_each_data_set(tmp_path):
+    metrics = {
+        "accuracy": {"direction": "max", "percent": True, "chance": 0.1},
+        "loss": {"direction": "min", "percent": False, "chance": 2.3},
+    }
+    sweep = write_sweep(
+        tmp_path / "a",
+        [trial([0.5], setting="a"), trial([0.5], setting="b", data="cifar100")],
+        metrics=metrics,
+        chance={"mnist": {"accuracy": 0.1}, "cifar100": {"accuracy": 0.01}},
+    )
+    run = write_run(tmp_path / "b", [0.5], seed=1, metrics=metrics)
+    old = write_run(tmp_path / "c", [0.5], seed=2)
+    assert read.read([sweep, run, old]).chance == {
+        "accuracy": {"mnist": 0.1, "cifar100": 0.01},
+        "loss": {"mnist": 2.3},
+    }
+    assert read.read([old]).chance == {"accuracy": {}, "loss": {}}
+    metrics["accuracy"]["chance"] = 0.2
+    other = write_run(tmp_path / "d", [0.5], seed=3, metrics=metrics)
+    assert rejected(run, other).startswith("the chance level of accuracy on mnist is 0.2 in ")
 
 
 def test_trials_of_different_length_cannot_share_a_table(tmp_path):

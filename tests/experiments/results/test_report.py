@@ -1,13 +1,14 @@
 """A report holds the same numbers in Markdown and CSV, and depends only on its results."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.errors import UserError
-from experiments.results import report
+from experiments.results import failures, learning_rates, read, report
 from tests.experiments.results.fake_results import (
     REGRESSION,
     curve,
@@ -81,7 +82,9 @@ def test_data_sets_are_not_mixed(inputs, tmp_path):
     assert digits.values.tolist() == [["nn2", "75.00 (1 trial)"]]
     assert list(digits.columns) == ["model", "sig+"]
     mnist = read_table(tmp_path / "mnist_trials.csv")
-    assert mnist.to_dict("records") == [{"model": "nn2", "trap": "1", "cosine": "3", "sig+": "3"}]
+    assert mnist.to_dict("records") == [
+        {"model": "nn2", "trap": "0/1", "cosine": "0/3", "sig+": "0/3"}
+    ]
     # A single method has no differences, and a single run has neither tuning nor swept fields.
     assert not (tmp_path / "digits_x_differences.csv").exists()
     assert not (tmp_path / "digits_x_tuning.csv").exists()
@@ -110,15 +113,17 @@ def test_loss_can_be_the_objective(tmp_path):
         *(f"sines_{kind}.csv" for kind in ("average", "best", "trials", "differences", "tuning")),
         *("sines_test_loss.png", "sines_train_loss.png"),
     }
-    # Student's t at 97.5% with 1 degree of freedom is 12.7062.
     assert read_table(out / "sines_average.csv").values.tolist() == [
-        ["nn2", "0.5625 ± 2.382", "0.5 ± 1.588"],
+        ["nn2", "0.5625 (0.375 to 0.75, 2 trials)", "0.5 (0.375 to 0.625, 2 trials)"],
         ["nn2, schedule.peak_value", "0.2", "0.2"],
     ]
     assert read_table(out / "sines_best.csv").values.tolist() == [["nn2", "0.25", "0.375"]]
     # The differences are 0.375 and -0.25.
     (row,) = read_table(out / "sines_differences.csv").to_dict("records")
-    assert (row["method"], row["difference"]) == ("sig+", "+0.0625 ± 3.971")
+    assert (row["method"], row["difference"]) == (
+        "sig+",
+        "+0.0625 (-0.25 to +0.375, 2 trials)",
+    )
     tuning = read_table(out / "sines_tuning.csv")
     columns = ["method", "schedule.peak_value", "validation loss", "rank", "chosen"]
     assert tuning[columns].values.tolist()[3:] == [
@@ -148,3 +153,85 @@ def test_unwritable_directory_is_reported(inputs, tmp_path, out):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^--out=.*file.* cannot be written: [A-Z][a-z ]+$"):
         report.write([inputs["digits"]], tmp_path / out)
+
+
+PUBLISHED = Path(__file__).parents[3] / "docs" / "results"
+
+
+@pytest.mark.parametrize(
+    ("directory", "sweeps"),
+    [
+        ("mnist", ["mnist_nn2", "mnist_lenet4"]),
+        ("fair_mnist", ["fair_mnist_nn2"]),
+        ("log_search", ["log_search"]),
+    ],
+)
+def test_published_tables_are_those_of_the_stored_data(directory, sweeps):
+    results = read.read([PUBLISHED / "data" / sweep for sweep in sweeps])
+    trials = failures.per_trial(results.rows, results.objective, results.chance["accuracy"])
+    made = report._tables("mnist", "test", trials, results.objective, None)
+    assert len(made) == (4 if directory == "mnist" else 5)
+    for kind, _, table in made:
+        file = PUBLISHED / directory / f"mnist_{kind}.csv"
+        assert table.to_csv(index=False) == file.read_text(), kind
+
+
+def test_published_figures_show_every_step():
+    """The stored configs agree with today's schedules at the end of every epoch."""
+    results = read.read([PUBLISHED / "data" / "log_search"])
+    final = results.rows[results.rows.phase == "final"]
+    for (model, method), trials in final.groupby(["model", "setting"]):
+        config = results.configs["mnist", "test", model, method]
+        assert learning_rates.of_method(trials, config).every_step
+
+
+def test_validation_results_have_their_own_section(tmp_path):
+    held_out = {"data": {"validation_examples": 200}}
+    runs = [
+        write_run(tmp_path / "a", [0.5], schedule="cosine"),
+        write_run(tmp_path / "b", [0.75], schedule="cosine", seed=1, config=held_out),
+        write_run(tmp_path / "c", [0.25], schedule="sig", seed=1, config=held_out),
+    ]
+    report.write(runs, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    tested, validated = text.split("## mnist, validation\n")
+    assert "**These are not test results**" in validated
+    assert "50.00 (1 trial)" in tested
+    assert "validation accuracy" not in tested
+    for expected in ("**Mean validation accuracy", "75.00 (1 trial)", "**Validation accuracy**"):
+        assert expected in validated
+    assert not re.search("test accuracy|test split", validated)
+    table = read_table(tmp_path / "out" / "mnist_validation_average.csv")
+    assert table.values.tolist() == [["nn2", "25.00 (1 trial)", "75.00 (1 trial)"]]
+
+
+def test_failures_are_counted_and_explained(tmp_path):
+    def tried(values, **fields):
+        return trial(values, **{"schedule.peak_value": 0.1, **fields})
+
+    trials = [
+        *(tried([0.5, 0.9], setting="cosine", seed=seed) for seed in range(5)),
+        *(tried([0.5, 0.95], setting="sig", seed=seed) for seed in range(2)),
+        *(tried([0.5, None], setting="sig", seed=seed) for seed in range(2, 5)),
+        tried([0.5, None], setting="sig", seed=9, phase="tune"),
+        tried([0.5, 0.9], setting="cosine", seed=9, phase="tune"),
+    ]
+    chance = {"mnist": {"accuracy": 0.1}}
+    for number, (fields, score, remark) in enumerate(
+        [
+            ({"chance": chance}, 10, "with the chance level (10.00 on mnist)."),
+            ({}, 90, "Failed trials score the worst value: 90.00 in the final trials and 90.00 in"),
+        ]
+    ):
+        out = tmp_path / f"out{number}"
+        report.write([write_sweep(tmp_path / f"sweep{number}", trials, **fields)], out)
+        text = (out / "report.md").read_text()
+        assert remark in text
+        assert (
+            "**Every trial failed at every point**, so the choice is arbitrary: sig (nn2)." in text
+        )
+        (row,) = read_table(out / "mnist_differences.csv").values.tolist()
+        difference = (2 * 95 + 3 * score) / 5 - 90
+        assert row[:5] == ["nn2", "sig", "5", "3/5", "0/5"]
+        assert row[5].startswith(f"{difference:+.2f} ± ")
+        assert "| nn2 | 3/5, 3 diverged | 0/5 |" in text

@@ -38,8 +38,8 @@ def test_summary_describes_the_task_and_its_metrics(finished):
     assert summary["data"] == "digits"
     assert summary["model"] == "nn2 (width 0.02)"
     assert summary["metrics"] == {
-        "accuracy": {"direction": "max", "percent": True},
-        "loss": {"direction": "min", "percent": False},
+        "accuracy": {"direction": "max", "percent": True, "chance": 0.1},
+        "loss": {"direction": "min", "percent": False, "chance": math.log(10)},
     }
     assert summary["objective"] == "accuracy"
     assert (summary["epochs"], summary["steps"], summary["rollbacks"]) == (2.0, 10, [])

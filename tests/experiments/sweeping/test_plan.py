@@ -70,7 +70,7 @@ def test_sweep_without_a_grid_has_one_empty_point_and_no_tuning():
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("max", 1), ("min", -1)])
-def test_setting_gets_the_point_with_the_best_mean_and_no_diverged_trial(direction, sign):
+def test_setting_gets_the_point_with_the_best_mean_and_no_trial_without_a_score(direction, sign):
     config = digits.get_config()
     config.settings = ({"name": "a"}, {"name": "b"}, {"name": "c"})
     scores = [

@@ -35,6 +35,7 @@ def make_task(model, **changes):
         "data": "squares",
         "model_name": "tiny",
         "num_train": 6,
+        "num_classes": 3,
         "load": lambda: (Dataset(*4 * [np.zeros(1)]), halve),
         "model": model,
         "image_shape": (2, 2, 1),
@@ -212,8 +213,9 @@ def test_micro_batches_make_the_same_update(batch):
 def test_task_describes_its_metrics():
     task = make_task(Linear())
     assert set(task.no_metrics().compute()) == set(task.metrics) == {"loss", "accuracy"}
-    assert task.metrics["loss"].direction == "min"
-    assert task.metrics["accuracy"] == ("max", True)
+    # A guess among three classes is right once in three times, and its loss is ln 3.
+    assert task.metrics["loss"] == ("min", False, pytest.approx(1.0986123))
+    assert task.metrics["accuracy"] == ("max", True, 1 / 3)
     assert task.objective == "accuracy"
     assert (task.data, task.model, task.num_train) == ("squares", "tiny", 6)
 

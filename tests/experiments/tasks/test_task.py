@@ -25,7 +25,7 @@ TASK = Task(
     train_step=None,
     eval_step=None,
     collection=Metrics,
-    metrics={"loss": Metric("min"), "error": Metric("min", percent=True)},
+    metrics={"loss": Metric("min"), "error": Metric("min", percent=True, chance=0.5)},
     objective="error",
 )
 
@@ -46,8 +46,8 @@ def test_description_is_what_a_summary_stores():
         "data": "points",
         "model": "line",
         "metrics": {
-            "loss": {"direction": "min", "percent": False},
-            "error": {"direction": "min", "percent": True},
+            "loss": {"direction": "min", "percent": False, "chance": None},
+            "error": {"direction": "min", "percent": True, "chance": 0.5},
         },
         "objective": "error",
     }
