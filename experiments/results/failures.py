@@ -10,7 +10,7 @@ from experiments.results.described import Metric
 from experiments.results.rows import TRIAL, swept_fields
 
 LAST_EPOCHS = 0.1
-# A fraction such as an accuracy must end this far on the way from chance to perfect. The constant
+# A fraction to maximize must end this far on the way from chance to perfect. The constant
 # prediction of the most frequent digit of MNIST, 11.35%, goes 1.5% of the way.
 MARGIN = 0.05
 
@@ -23,8 +23,8 @@ def failed(value: float, objective: Metric, chance: float | None) -> bool:
       objective: the metric that ranks trials.
       chance: the objective of a guess that ignores the input, or None if there is none.
 
-    >>> accuracy = Metric("accuracy", "max", percent=True)
-    >>> [failed(value, accuracy, 0.1) for value in (0.1135, 0.15, math.nan)]
+    >>> score = Metric("score", "max", percent=True)
+    >>> [failed(value, score, 0.1) for value in (0.1135, 0.15, math.nan)]
     [True, False, True]
     >>> [failed(value, Metric("loss", "min", percent=False), 2.3) for value in (2.2, 4.6e11)]
     [False, True]

@@ -206,7 +206,7 @@ def _ranks(points: Sequence[pd.DataFrame], objective: Metric) -> pd.Series:
 def shown(value: float | np.ndarray, objective: Metric, sign: str = "") -> str:
     """Formats a value of the objective: two decimals in percent, else four significant digits.
 
-    >>> shown(0.98765, Metric("accuracy", "max", percent=True))
+    >>> shown(0.98765, Metric("score", "max", percent=True))
     '98.77'
     """
     return f"{objective.scale * value:{sign}{'.2f' if objective.percent else '.4g'}}"
