@@ -58,7 +58,7 @@ def stored(
     except (FileNotFoundError, NotADirectoryError):
         arrays = None
     except (OSError, ValueError) as error:
-        _warn(f"cached file {file} is damaged ({_reason(error)}); computing its contents again")
+        _warn(f"cached file {file} cannot be used ({_reason(error)}); computing its contents again")
         arrays = None
     if arrays is not None:
         return arrays

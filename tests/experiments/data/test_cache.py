@@ -62,7 +62,7 @@ def check_replaced(file, capsys, reason):
     assert stored()
     warning = capsys.readouterr().err
     assert warning.count("\n") == 1
-    assert warning.startswith(f"warning: cached file {file} is damaged (")
+    assert warning.startswith(f"warning: cached file {file} cannot be used (")
     assert reason in warning
     assert not stored()
     assert capsys.readouterr().err == ""
@@ -126,7 +126,7 @@ def test_file_that_cannot_be_read_is_replaced(error, file, capsys, monkeypatch):
         patch.setattr(cache, "_read_manifest", fail)
         capsys.readouterr()
         assert stored()
-    assert f"is damaged ({os.strerror(error)})" in capsys.readouterr().err
+    assert f"cannot be used ({os.strerror(error)})" in capsys.readouterr().err
     assert not stored()
 
 
