@@ -9,7 +9,7 @@ from configs.sweeps import digits
 from experiments.build.sweeps import read_sweep
 from experiments.data import datasets
 from experiments.errors import UserError
-from experiments.runtime import workdir
+from experiments.runtime import memory, workdir
 from experiments.sweeping import run
 from experiments.tasks.classification import Metrics
 
@@ -51,6 +51,13 @@ def test_final_trials_may_hold_out_examples_too(tmp_path, num_final):
     workdir.claim(directory, sweep.config)
     workdir.write_summary(directory, {"trials": 3})
     assert run.run(sweep, directory) == ({"trials": 3}, True)
+
+
+def test_sweep_of_trials_that_do_not_fit_is_refused_and_leaves_no_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "bytes_of", lambda device: 1000)
+    with pytest.raises(UserError, match=r"the run needs at least .* there are 1e-06 GB of memory"):
+        run.run(read_sweep(digits.get_config()), epath.Path(tmp_path / "sweep"))
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_directory_of_another_sweep_is_refused(tmp_path):
