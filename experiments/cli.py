@@ -1,5 +1,6 @@
 """How every command starts and ends: flags, config, and one sentence for a user's mistake."""
 
+import contextlib
 import functools
 import importlib.metadata
 import logging
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict, config_flags
 from configs import base
 from configs.sweeps import base as sweeps_base
 from experiments import streams
+from experiments.build.ranges import shown
 from experiments.errors import Stopped, UserError
 
 OWN_PACKAGES = {"__main__", "configs", "experiments", "loganneal_jax"}
@@ -140,9 +142,10 @@ def _end(sentence: str, exit_code: int) -> NoReturn:
     On a full disk, the threads and exit handlers of Orbax and TensorFlow would fail again with
     tracebacks, or wait forever. Everything that had to be saved is already saved.
     """
-    print(sentence, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # the place of the output may be full
+        print(sentence, file=sys.stderr)
+        sys.stderr.flush()
+        sys.stdout.flush()
     os._exit(exit_code)
 
 
@@ -154,10 +157,11 @@ def _parse(arguments: list[str], *, default_config: Path | None) -> list[str]:
         arguments = [program, f"--config={default_config}", *rest]
     try:
         files = [re.fullmatch(r"--?config=(.+)", argument) for argument in arguments]
-        configs = {file[1]: _load_config(file[1]) for file in filter(None, files)}
+        names = [file[1] for file in files if file]
+        configs = {name: _load_config(name) for name in names}
         if configs and "config" in flags.FLAGS:
             flags.FLAGS["config"].parser = _Loaded(configs)
-            config = [*configs.values()][-1]
+            config = configs[names[-1]]
             for argument in arguments:
                 override = re.match(r"--?(?:no)?config\.([^=]+)", argument)
                 if override:
@@ -241,7 +245,7 @@ def _check_none(config: ConfigDict, path: str) -> None:
     if value is not None:
         raise UserError(
             f"--config.{path}=None is not allowed, because the field always has a value; its "
-            f"default is {value!r}"
+            f"default is {shown(value)}"
         )
 
 

@@ -154,6 +154,7 @@ def test_last_of_two_values_counts(tmp_path):
     [
         ("configs/quickstart.py", "epochs", "10.0"),
         ("configs/quickstart.py", "model.name", "'resnet18'"),
+        ("configs/quickstart.py", "loss", "label_smoothing: 0.0 name: softmax_cross_entropy"),
         ("configs/sweeps/digits.py", "checkpoint_every_epochs", "1"),
         ("configs/sweeps/digits.py", "base.epochs", "10.0"),
     ],
@@ -259,6 +260,20 @@ def test_command_finishes_without_a_reader(tmp_path, redirection):
     assert process.returncode == 0
     assert "Traceback" not in process.stdout + process.stderr
     assert place.exists()
+
+
+def test_full_output_is_one_sentence():
+    script = "from experiments import cli\ncli.run(lambda: print('x'))"
+    process = subprocess.run(
+        ["bash", "-c", f'{sys.executable} -c "$0" > /dev/full', script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert process.stderr == "error: No space left on device\n"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from configs.sweeps import digits
 from experiments.build.sweeps import read_sweep
 from experiments.data import datasets
 from experiments.errors import UserError
-from experiments.runtime import workdir
+from experiments.runtime import memory, workdir
 from experiments.sweeping import plan, run
 from experiments.tasks.classification import Metrics
 
@@ -106,6 +106,13 @@ def test_summary_has_the_fields_of_each_setting_with_their_references():
         "schedule.peak_value": 0.5,
         "schedule.end_value": 0.005,
     }
+
+
+def test_sweep_of_trials_that_do_not_fit_is_refused_and_leaves_no_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "bytes_of", lambda device: 1000)
+    with pytest.raises(UserError, match=r"the run needs at least .* there are 1e-06 GB of memory"):
+        run.run(read_sweep(digits.get_config()), epath.Path(tmp_path / "sweep"))
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_directory_of_another_sweep_is_refused(tmp_path):
