@@ -31,8 +31,7 @@ def dtype_promotion(request):
     """Chooses how dtypes are promoted in the tests of a module and in its fixtures."""
     parts = request.path.relative_to(Path(__file__).parent).parts
     strict = parts[0] == "experiments" and parts[1] in STRICT
-    with jax.numpy_dtype_promotion("strict" if strict else "standard"):
-        yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict" if strict else "standard")
 
 
 def pytest_addoption(parser):

@@ -41,11 +41,15 @@ CANNOT_CHANGE_BITS = {
 }
 
 
+# A commit or an edit while the tests run must not count as a change of the environment.
+WITHOUT_GIT = {"GIT_DIR": os.devnull}
+
+
 def start(workdir, *flags, variables=None, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.train", *FLAGS, f"--workdir={workdir}", *flags],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", **(variables or {})},
+        env={**os.environ, "XLA_FLAGS": "", **WITHOUT_GIT, **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -55,6 +55,8 @@ def test_progress_restores_bit_for_bit(tmp_path, small_run):
         metrics=metrics,
         seconds=0.125,
         rollbacks=[{"step": 2, "loss": None, "changed": {"schedule.peak_value": 0.05}}],
+        environment=started.environment,
+        environment_changes=[{"step": 1, "changed": {"threads": [4, 2]}}],
     )
     with Checkpointer(epath.Path(tmp_path), max_to_keep=2, config_sha256="ours") as checkpointer:
         progress.save(checkpointer, saved, step=4)
