@@ -23,6 +23,7 @@ from experiments.runtime.profiler import Profiler, Window
 from experiments.runtime.progress import Progress
 from experiments.runtime.signals import StopRequest
 from experiments.runtime.telemetry import METRICS, Telemetry, finite
+from experiments.tasks.task import Data
 
 
 class Setup(NamedTuple):
@@ -97,10 +98,11 @@ def run(
             f"{experiment.num_steps - 1}"
         )
     programs = _programs(experiment, parallel.make_strategy(experiment.strategy, jax.devices()))
+    data = None
     if not (directory / "config.json").exists():  # a refused run must not claim the directory
-        processes.together(
-            lambda: memory.check(experiment, programs, experiment.task.load().test, jax.devices())
-        )
+        data = processes.together(experiment.task.load)
+        test = data.test
+        processes.together(lambda: memory.check(experiment, programs, test, jax.devices()))
     with contextlib.ExitStack() as stack:
         processes.together(lambda: _claim(experiment, directory, stack))
         summary = processes.together(lambda: _read_summary(directory))
@@ -111,6 +113,7 @@ def run(
             directory,
             window,
             programs,
+            data,
             require_same_environment=require_same_environment,
         )
         return summary, False
@@ -138,6 +141,7 @@ def train(
     directory: epath.Path,
     window: Window | None = None,
     programs: assemble.Programs | None = None,
+    data: Data | None = None,
     *,
     require_same_environment: bool = False,
 ) -> dict[str, Any]:
@@ -151,6 +155,7 @@ def train(
       directory: directory of the run, locked.
       window: steps to trace.
       programs: compiled programs of the experiment, which may be traced already.
+      data: data of the experiment's task, if they are loaded already.
       require_same_environment: whether to resume only where the bits stay the same.
 
     Returns:
@@ -172,7 +177,7 @@ def train(
         ) as checkpointer,
     ):
         stop_request = StopRequest(received, strategy.mesh)
-        data = processes.together(experiment.task.load)
+        data = data or processes.together(experiment.task.load)
         train_split = parallel.to_devices(data.train, strategy.replicated)
         test_split = parallel.to_devices(data.test, strategy.replicated)
         initial = programs or _programs(experiment, strategy)
