@@ -255,23 +255,27 @@ def write_atomically(file: epath.Path, text: str) -> None:
     Raises:
       UserError: there is a directory of that name.
     """
-    partial_file = file.with_name(file.name + ".part")
-    if on_bucket(file):
-        partial_file.write_text(text)
-        partial_file.replace(file)
-        return
-    if file.is_dir():
+    local = not on_bucket(file)
+    if local and file.is_dir():
         raise UserError(
             f"{file} cannot be written, because it is a directory; move it away, and run the same "
             f"command again"
         )
-    with open(partial_file, "w", encoding="utf-8") as stream:
+    partial_file = file.with_name(file.name + ".part")
+    with partial_file.open("w") as stream:
         stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial_file, file)
-    directory = os.open(file.parent, os.O_RDONLY)
+        if local:
+            stream.flush()
+            os.fsync(stream.fileno())
+    partial_file.replace(file)
+    if local:
+        _sync(file.parent)
+
+
+def _sync(directory: epath.Path) -> None:
+    """Waits until the names in a directory are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

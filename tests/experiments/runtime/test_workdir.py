@@ -188,7 +188,7 @@ def test_file_is_on_the_disk_before_its_name(directory, monkeypatch):
     """A power failure then leaves the old text or the new."""
     directory.mkdir(parents=True)
     calls = []
-    fsync, replace = os.fsync, os.replace
+    fsync, replace = os.fsync, type(directory).replace
 
     def synced(number):
         calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{number}")))
@@ -196,10 +196,10 @@ def test_file_is_on_the_disk_before_its_name(directory, monkeypatch):
 
     def replaced(source, target):
         calls.append("rename")
-        replace(source, target)
+        return replace(source, target)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(type(directory), "replace", replaced)
     workdir.write_atomically(directory / "file", "text")
     assert calls == ["file.part", "rename", directory.name]
     assert (directory / "file").read_text() == "text"
