@@ -1,9 +1,12 @@
 """Standard streams that a command can always write to, even if nobody reads them any more."""
 
 import io
+import logging
 import os
 import sys
 from typing import Any
+
+from absl import logging as absl_logging
 
 
 class _Pipe(io.FileIO):
@@ -31,8 +34,12 @@ def make_safe() -> None:
             if null != descriptor:
                 os.dup2(null, descriptor)
                 os.close(null)
-    sys.stdout = _stream(1, sys.stdout)
-    sys.stderr = _stream(2, sys.stderr)
+    old = sys.stderr
+    sys.stdout, sys.stderr = _stream(1, sys.stdout), _stream(2, old)
+    # Handlers that were made during imports keep the stream of that time.
+    for handler in (*logging.root.handlers, absl_logging.get_absl_handler().python_handler):
+        if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+            handler.setStream(sys.stderr)
 
 
 def _stream(descriptor: int, current: Any) -> io.TextIOWrapper:

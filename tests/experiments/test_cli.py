@@ -262,6 +262,20 @@ def test_command_finishes_without_a_reader(tmp_path, redirection):
     assert place.exists()
 
 
+def test_log_of_a_library_that_was_imported_first_is_quiet():
+    script = """
+import logging
+logging.info("installs a handler of the root logger")
+from experiments import cli
+cli.run(lambda: logging.getLogger("jax").log(logging.INFO, "unimportant"))
+"""
+    process = python(
+        "-c", script.replace("logging.info", "logging.root.setLevel(20); logging.info")
+    )
+    assert process.returncode == 0
+    assert "unimportant" not in process.stderr
+
+
 def test_full_output_is_one_sentence():
     script = "from experiments import cli\ncli.run(lambda: print('x'))"
     process = subprocess.run(
