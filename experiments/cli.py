@@ -22,6 +22,7 @@ from ml_collections import ConfigDict, config_flags
 from configs import base
 from configs.sweeps import base as sweeps_base
 from experiments import streams
+from experiments.build import fields
 from experiments.build.ranges import shown
 from experiments.errors import Stopped, UserError
 
@@ -76,9 +77,7 @@ def run(
             if not _out_of_memory(error):
                 raise
             _end(
-                f"error: out of memory ({' '.join(str(error).split())[:200]}); lower batch_size, "
-                "eval_batch_size, model.width_multiplier, or data.image_size, or raise "
-                "parallel.accumulate_steps",
+                f"error: out of memory ({' '.join(str(error).split())[:200]}); {fields.SMALLER}",
                 USAGE_ERROR,
             )
 

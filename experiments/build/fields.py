@@ -20,6 +20,11 @@ TYPES: dict[type, str] = {
     float: "a number",
     str: "a string",
 }
+# What to do if memory does not suffice.
+SMALLER = (
+    "lower batch_size, eval_batch_size, model.width_multiplier, or data.image_size, or raise "
+    "model.attention.patch_size or parallel.accumulate_steps"
+)
 ELEMENTS: dict[type, str] = {float: "numbers", str: "strings"}
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -85,6 +86,18 @@ def make_layers(dtype: Any, axis_name: str | None = None) -> Layers:
         norm=partial(layers.BatchNorm, dtype=dtype, axis_name=axis_name),
         dtype=dtype,
     )
+
+
+def has_batch_norm(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    """Returns whether a model keeps statistics of batches.
+
+    Args:
+      model: the model.
+      image_shape: height, width, and channels of its images.
+    """
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    init = partial(model.init, train=False)
+    return "batch_stats" in jax.eval_shape(init, jax.random.key(0), images)
 
 
 def model_label(config: ConfigDict) -> str:

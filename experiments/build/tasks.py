@@ -5,13 +5,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments.build import names
-from experiments.build.models import make_model, model_label
+from experiments.build.models import has_batch_norm, make_model, model_label
 from experiments.data import augment, datasets, preprocess
 from experiments.errors import UserError
 from experiments.tasks import classification
@@ -101,7 +99,7 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
         num_classes=dataset.num_classes,
         axis_name=axis_name if sync_batch_norm else None,
     )
-    if sync_batch_norm and not _has_batch_norm(model, dataset.image_shape):
+    if sync_batch_norm and not has_batch_norm(model, dataset.image_shape):
         raise UserError(
             f"parallel.sync_batch_norm=True has no effect with model.name={config.model.name!r}, "
             "which has no batch norm; remove it"
@@ -139,12 +137,6 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
         accumulate_steps=config.parallel.accumulate_steps,
         axis_name=axis_name,
     )
-
-
-def _has_batch_norm(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    init = functools.partial(model.init, train=False)
-    return "batch_stats" in jax.eval_shape(init, jax.random.key(0), images)
 
 
 def _check_images(config: ConfigDict, dataset: datasets.DatasetInfo) -> None:

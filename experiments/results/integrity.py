@@ -1,7 +1,6 @@
 """Checks the files of a finished run or sweep against the hashes in its summary."""
 
 import hashlib
-import json
 from pathlib import Path
 
 from experiments import sealed
@@ -21,16 +20,14 @@ def check(directory: Path) -> None:
     summary = directory / "summary.json"
     again = "run its command again, which writes it anew"
     try:
-        text = summary.read_text()
-        content = json.loads(text)
-        if not isinstance(content, dict) or sealed.SEAL not in content:
+        text = summary.read_text(errors="replace")
+        if f'"{sealed.SEAL}"' not in text:
             return
         hashes = sealed.loads(text).get("files", {})
     except OSError as error:
         raise UserError(f"{summary} cannot be read ({error.strerror}); repair it") from error
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{summary} is damaged ({reason}); {again}") from error
+    except ValueError as error:
+        raise UserError(f"{summary} is damaged ({error}); {again}") from error
     for name, sha256 in hashes.items():
         file = directory / name
         try:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from experiments.build.experiment import Experiment
+from experiments.build.fields import SMALLER
 from experiments.errors import UserError
 from experiments.program import assemble
 
@@ -44,9 +45,8 @@ def check(
         raise UserError(
             f"the run needs at least {needed / 1e9:.3g} GB ({copies * state / 1e9:.3g} GB of "
             f"parameters and optimizer state, and {copies * largest / 1e9:.3g} GB for the largest "
-            f"gradient or activation), but there are {available / 1e9:.3g} GB of memory; lower "
-            "model.width_multiplier, batch_size, eval_batch_size, or data.image_size, or raise "
-            "model.attention.patch_size"
+            f"gradient or activation), but there are {available / 1e9:.3g} GB of memory; "
+            f"{SMALLER}"
         )
 
 

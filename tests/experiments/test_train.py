@@ -54,7 +54,8 @@ def read(workdir):
     """Returns the summary and the metrics of a run, without times."""
     summary = json.loads((workdir / "summary.json").read_text())
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    del summary["seconds"], summary["examples_per_second"], summary["command"]
+    for name in ("seconds", "examples_per_second", "command", "sha256"):
+        del summary[name]
     return summary, metrics
 
 

@@ -30,7 +30,7 @@ def config_of(side=32, **changes):
 
 def steps_of(config):
     """Returns the training step, the evaluation step, and the shapes of a state and a batch."""
-    built = experiment.build(config)
+    built = experiment.build(config, ["model.attention.name"])
     train_step = functools.partial(built.task.train_step, optimizer=built.optimizer)
     init = functools.partial(built.task.init, optimizer=built.optimizer)
     side = config.data.image_size

@@ -1,5 +1,6 @@
 """How a run detects a spike of its loss, and what a rollback changes."""
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -118,7 +119,7 @@ FIXED = {
 
 # A schedule that follows no field.
 def fixed_schedule(config, run):
-    return lambda count: np.float32(0.1) + 0 * count
+    return lambda count: jnp.full_like(count, 0.1, jnp.float32)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,8 @@ def fixed_schedule(config, run):
 )
 def test_remedy_that_cannot_act_is_refused_at_the_start(fields, message):
     fields = {"schedule.warmup_epochs": 0.0, **fields}
-    guard.check_remedy(experiment_with({**fields, "guard.max_rollbacks": 0}))
+    unguarded = {name: value for name, value in fields.items() if not name.startswith("guard.")}
+    guard.check_remedy(experiment_with({**unguarded, "guard.max_rollbacks": 0}))
     experiment = experiment_with(fields)
     with pytest.raises(UserError, match=message):
         guard.check_remedy(experiment)

@@ -76,6 +76,9 @@ def test_tensorboard_has_every_step_once_after_kills_and_rollbacks(workdir):
         with Telemetry(workdir, num_steps=60, step=start, history=[]) as telemetry:
             for step in range(start + 5, stop + 1, 5):
                 telemetry.interval(step, {"interval_loss": value})
+        # TensorBoard sorts files by their second, then by process and number as text.
+        (events,) = workdir.glob("events.out.tfevents.*.v2")
+        events.rename(workdir / f"events.out.tfevents.{value}")
     events = EventAccumulator(str(workdir), tensor_size_guidance={"scalars": 0}).Reload()
     found = {event.step: float(make_ndarray(event)) for event in events.Tensors("interval_loss")}
     assert [event.step for event in events.Tensors("interval_loss")] == list(range(5, 61, 5))

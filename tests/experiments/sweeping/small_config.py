@@ -9,7 +9,7 @@ def get_config():
         {"name": "constant", "schedule.name": "constant"},
         {"name": "cosine", "schedule.name": "cosine"},
     )
-    config.grid = ({"field": "schedule.peak_value", "values": (0.05, 0.1)},)
+    config.grid = ({"field": "schedule.peak_value", "values": (0.2, 0.4)},)
     config.tune.seeds = (100,)
     config.seeds = (0, 1)
     config.base.epochs = 3.0

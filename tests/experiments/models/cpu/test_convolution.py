@@ -43,8 +43,16 @@ def gradients(convolve, x, kernel, weights):
     )
 
 
+@partial(jax.jit, static_argnames=("convolve", "strides", "pads"))
+def output_and_gradients(convolve, x, kernel, weights, *, strides, pads):
+    output, pull_back = jax.vjp(partial(convolve, strides=strides, pads=pads), x, kernel)
+    return output, *pull_back(weights)
+
+
 def relative_error(actual, expected):
-    return jnp.abs(actual - expected).max() / jnp.maximum(jnp.abs(expected).max(), 1e-3)
+    # NumPy compiles nothing for a new shape.
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    return np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-3)
 
 
 @st.composite
@@ -80,17 +88,18 @@ def cases(draw):
 def test_gradients_equal_native_in_float64(case):
     size, window, strides, pads, (inputs, outputs) = case
     with jax.enable_x64(True):
-        keys = jax.random.split(jax.random.key(0), 3)
-        x = jax.random.normal(keys[0], (2, *size, inputs), jnp.float64)
-        kernel = jax.random.normal(keys[1], (*window, inputs, outputs), jnp.float64)
-        expected_output = native(x, kernel, strides, pads)
-        assert relative_error(ours(x, kernel, strides, pads), expected_output) < 1e-13
-        weights = jax.random.normal(keys[2], expected_output.shape, jnp.float64)
-        expected = gradients(partial(native, strides=strides, pads=pads), x, kernel, weights)
-        actual = gradients(partial(ours, strides=strides, pads=pads), x, kernel, weights)
-        for a, e in zip(actual, expected, strict=True):
+        generator = np.random.default_rng(0)
+        x = generator.standard_normal((2, *size, inputs))
+        kernel = generator.standard_normal((*window, inputs, outputs))
+        shape = jax.eval_shape(partial(native, strides=strides, pads=pads), x, kernel).shape
+        weights = generator.standard_normal(shape)
+        expected, actual = (
+            output_and_gradients(convolve, x, kernel, weights, strides=strides, pads=pads)
+            for convolve in (native, ours)
+        )
+        for a, e, limit in zip(actual, expected, (1e-13, 1e-9, 1e-9), strict=True):
             assert a.dtype == jnp.float64
-            assert relative_error(a, e) < 1e-9
+            assert relative_error(a, e) < limit
 
 
 @pytest.mark.parametrize("channels", [(3, 16), (16, 16), (32, 64), (64, 64), (128, 128)])
