@@ -29,6 +29,8 @@ ATTENTION = (
     "--config.model.attention.num_heads=2",
     "--config.model.attention.mlp_width=4",
 )
+# The network is small, so most of the time would go into optimizing its programs.
+FAST = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 # Compiles faster, for tests that do not depend on the model.
 FULLY_CONNECTED = ("--config.model.name=nn2", "--config.model.attention.name=none")
 
@@ -43,6 +45,7 @@ def train(workdir, *flags, cwd=ROOT):
     return subprocess.run(
         command(workdir, *flags),
         cwd=cwd,
+        env=FAST,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,
@@ -126,7 +129,12 @@ def test_interrupted_run_resumes_bit_for_bit(finished, tmp_path, killed_by):
     """The signal arrives when the first checkpoint has been saved."""
     workdir = tmp_path / "run"
     with subprocess.Popen(
-        command(workdir), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(workdir),
+        cwd=ROOT,
+        env=FAST,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while not list(workdir.glob("checkpoints/[0-9]*")):
