@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -181,8 +182,10 @@ def plain(config: ConfigDict) -> dict[str, Any]:
 def _check_rates(name: str, schedule: optax.Schedule, num_steps: int) -> None:
     """Refuses a learning rate of 0 at every step."""
     # The first and the last steps decide for almost every schedule, without a long table.
-    ends = np.asarray(schedule(np.array([0, num_steps // 2, num_steps - 1], np.int32)))
-    if not ends.any() and not np.asarray(loganneal_jax.tabulate(schedule, num_steps)).any():
+    steps = jax.device_put(np.array([0, num_steps // 2, num_steps - 1], np.int32))
+    if jax.device_get(schedule(steps)).any():
+        return
+    if not jax.device_get(loganneal_jax.tabulate(schedule, num_steps)).any():
         raise UserError(
             f"the learning rate of schedule.name={name!r} is 0 at every step of the run, so "
             "nothing would be learned; set schedule.peak_value above 0"

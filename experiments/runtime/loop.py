@@ -1,6 +1,7 @@
 """The loop of one run, from its newest checkpoint to its end, through signals and rollbacks."""
 
 import contextlib
+import functools
 import statistics
 import sys
 import time
@@ -101,8 +102,8 @@ def run(
     data = None
     if not (directory / "config.json").exists():  # a refused run must not claim the directory
         data = processes.together(experiment.task.load)
-        test = data.test
-        processes.together(lambda: memory.check(experiment, programs, test, jax.devices()))
+        check = functools.partial(memory.check, num_devices=jax.device_count())
+        processes.together(functools.partial(check, experiment, programs, data.test))
     with contextlib.ExitStack() as stack:
         processes.together(lambda: _claim(experiment, directory, stack))
         summary = processes.together(lambda: _read_summary(directory))

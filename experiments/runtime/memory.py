@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ def check(
     experiment: Experiment,
     programs: assemble.Programs,
     test: Mapping[str, Any],
-    devices: Sequence[jax.Device],
+    *,
+    num_devices: int,
 ) -> None:
     """Compares the least memory that a run needs with the memory of a device.
 
@@ -31,13 +32,13 @@ def check(
       experiment: the experiment.
       programs: its compiled programs; what is traced here is not traced again when they run.
       test: the split that is evaluated.
-      devices: the devices that share a step.
+      num_devices: number of devices that share a step.
 
     Raises:
       UserError: the run needs more memory than there is.
     """
-    state, largest = least_bytes(experiment, programs, test, num_devices=len(devices))
-    device = devices[0]
+    state, largest = least_bytes(experiment, programs, test, num_devices=num_devices)
+    device = jax.local_devices()[0]
     # The virtual devices of a CPU share the memory of their host.
     copies = jax.local_device_count() if device.platform == "cpu" else 1
     needed, available = copies * (state + largest), bytes_of(device)

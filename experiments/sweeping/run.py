@@ -73,7 +73,7 @@ def _check_memory(final: Sequence[Trial]) -> None:
     for experiment in one_of_each.values():
         one = assemble.pure(experiment.task, experiment.optimizer, experiment.batches)
         one = one._replace(evaluate=jax.jit(one.evaluate))
-        memory.check(experiment, one, experiment.task.load().test, jax.devices()[:1])
+        memory.check(experiment, one, experiment.task.load().test, num_devices=1)
 
 
 def _check_validation(tuning: Trial, final: Sequence[Trial]) -> None:

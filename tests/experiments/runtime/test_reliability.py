@@ -282,7 +282,6 @@ SPIKE = (
     "--config.epochs=10",
     "--config.schedule.restart_value=1e6",
     "--config.guard.loss_threshold=4.5",
-    "--config.guard.peak_factor=0.01",
 )
 
 
@@ -295,7 +294,7 @@ def test_spike_stops_the_run_at_its_step(tmp_path):
 
 
 def test_rollbacks_reach_a_finite_loss_even_if_the_run_is_killed(tmp_path):
-    options = (*SPIKE, "--config.guard.max_rollbacks=10")
+    options = (*SPIKE, "--config.guard.max_rollbacks=10", "--config.guard.peak_factor=0.01")
     undisturbed = finish(tmp_path / "undisturbed", *options)
     summary = json.loads((tmp_path / "undisturbed" / "summary.json").read_text())
     peaks = [rollback["changed"]["schedule.restart_value"] for rollback in summary["rollbacks"]]
