@@ -45,15 +45,17 @@ CANNOT_CHANGE_BITS = {
 WITHOUT_GIT = {"GIT_DIR": os.devnull}
 
 
-def start(workdir, *flags, variables=None, **options):
+def start(workdir, *flags, variables=None, prefix=()):
+    command = [sys.executable, "-m", "experiments.train", *FLAGS, f"--workdir={workdir}", *flags]
+    # Other tests of this process may have set the number of threads.
+    inherited = {name: value for name, value in os.environ.items() if name != "NPROC"}
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.train", *FLAGS, f"--workdir={workdir}", *flags],
+        [*prefix, *command],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", **WITHOUT_GIT, **(variables or {})},
+        env={**inherited, "XLA_FLAGS": "", **WITHOUT_GIT, **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
 
 
@@ -117,7 +119,7 @@ def test_resume_with_another_number_of_threads_is_recorded(tmp_path, interrupted
         pytest.skip("one core")
     workdir = tmp_path / "run"
     shutil.copytree(interrupted, workdir)
-    one_core = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(cores)})}
+    one_core = {"prefix": ["taskset", "--cpu-list", str(min(cores))]}
     named = f"threads: {len(cores)}, now 1"
 
     code, errors = train(workdir, "--require_same_environment", **one_core)
