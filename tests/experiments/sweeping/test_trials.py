@@ -1,6 +1,7 @@
 """Trials in one program: each equals the same run alone, whatever its schedule."""
 
 import dataclasses
+import functools
 import os
 from types import SimpleNamespace
 
@@ -52,8 +53,10 @@ def run_block(block_trials, batched=trials.one_after_another):
     return jax.device_get((state, metrics, programs.evaluate(state, test)))
 
 
-def run_alone(experiment):
-    """Trains for the same epochs with the programs of `experiments.train`, on one device."""
+@functools.cache
+def run_alone(index):
+    """Trains one of the final trials with the programs of `experiments.train`, on one device."""
+    experiment = final_trials()[index].experiment
     strategy = parallel.make_strategy(experiment.strategy, jax.devices()[:1])
     programs = assemble.compiled(
         experiment.task, experiment.optimizer, experiment.batches, strategy
@@ -88,7 +91,7 @@ def test_trial_equals_its_run_alone_and_all_share_one_trace(batched):
     state, train, test = run_block(counted_trials, batched)
     assert traces == 1
     for index in range(0, len(block_trials), 2):
-        alone_state, alone_train, alone_test = run_alone(block_trials[index].experiment)
+        alone_state, alone_train, alone_test = run_alone(index)
         for ours, theirs in ((train, alone_train), (test, alone_test)):
             assert ours.accuracy.total[index] == theirs.accuracy.total
             np.testing.assert_allclose(ours.loss.total[index], theirs.loss.total, rtol=1e-5)
