@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from experiments.errors import UserError
 
-# Fields that change no number, at most the last digits of a metric's sum: where data and
-# checkpoints are, and how many steps or examples are processed at once. A method may mix them.
+# The trials of a method may differ in these fields: where the data and the checkpoints are, and how
+# many steps or examples are processed at once. They change at most the last digits of a sum.
 # parallel.strategy is not among them, because batch norm sees a share of the batch under pmap.
 # A setting of a sweep also has its own name, which the name of the method begins with.
 IGNORED = re.compile(r"name|seed|data\.data_dir|log_every_steps|eval_batch_size|checkpoint\..*")
