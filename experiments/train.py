@@ -81,8 +81,10 @@ def main() -> None:
         "not finite" if value is None else metric.text(value)
         for value in (summary[f"test_{objective}"], summary[f"best_test_{objective}"])
     )
+    floor = summary.get("floors", {}).get(objective)  # older summaries have none
+    beside = f"; {metric.text(floor['value'])} is the {floor['meaning']}" if floor else ""
     print(
-        f"test {objective} {last} (best {best}) after {summary['epochs']:g} epochs, "
+        f"test {objective} {last} (best {best}{beside}) after {summary['epochs']:g} epochs, "
         f"{summary['steps']} steps, in {summary['seconds']:.0f} s; "
         f"{'was finished before, in' if was_finished else 'wrote'} {workdir}"
     )

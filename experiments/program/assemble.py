@@ -77,7 +77,12 @@ def pure(
         init=init,
         order=make_order(batches),
         train=make_train_steps(
-            train_step, task.no_metrics, batches, loss_limit=loss_limit, share=share
+            train_step,
+            task.no_metrics,
+            batches,
+            loss_limit=loss_limit,
+            share=share,
+            batch=task.batch,
         ),
         evaluate=make_evaluate(
             task.eval_step, task.no_metrics, batch_size=batches.eval_batch_size, share=share

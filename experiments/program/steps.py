@@ -14,6 +14,8 @@ from experiments.program.state import TrainState, run_keys
 Examples = Mapping[str, jax.Array]
 Metrics = Any  # a clu Collection
 Share = Callable[[jax.Array], jax.Array]
+# (training split, indices, key of the epoch) -> batch
+Batch = Callable[[Examples, jax.Array, jax.Array], Examples]
 
 
 class Batches(NamedTuple):
@@ -51,6 +53,11 @@ class TrainSteps(Protocol):
 def whole_batch(indices: jax.Array) -> jax.Array:
     """Returns all indices of a batch: the share of a program that runs on one device."""
     return indices
+
+
+def gather(split: Examples, indices: jax.Array, key: jax.Array | None = None) -> Examples:
+    """Returns the examples at these indices; the key has no effect."""
+    return {name: array[indices] for name, array in split.items()}
 
 
 def pieces(
@@ -102,6 +109,7 @@ def make_train_steps(
     *,
     loss_limit: LossLimit = NO_LIMIT,
     share: Share = whole_batch,
+    batch: Batch = gather,
 ) -> TrainSteps:
     """Makes the function that runs any number of consecutive steps of an epoch.
 
@@ -114,6 +122,7 @@ def make_train_steps(
       batches: the division of the data set into batches.
       loss_limit: the highest loss that does not trigger the alarm.
       share: from the indices of a batch to those that this program processes.
+      batch: cuts a batch from the training split; its key is a pure function of (key, epoch).
 
     Returns:
       A function (state, split, order, num_steps) -> (state, metrics of those steps, alarm). All of
@@ -129,7 +138,10 @@ def make_train_steps(
             state, metrics, alarm = carry
             start = state.step % batches.steps_per_epoch * batches.batch_size
             indices = share(jax.lax.dynamic_slice(order, (start,), (batches.batch_size,)))
-            state, step_metrics = train_step(state, _gather(split, indices))
+            # Epochs are not negative, so no order is drawn with the key of ~epoch.
+            epoch = state.step // batches.steps_per_epoch
+            batch_key = jax.random.fold_in(run_keys(state.key).order, ~epoch)
+            state, step_metrics = train_step(state, batch(split, indices, batch_key))
             # clu divides a float by an integer.
             with jax.numpy_dtype_promotion("standard"):
                 loss = step_metrics.loss.compute()
@@ -171,7 +183,7 @@ def make_evaluate(
         def body(metrics: Metrics, start: jax.Array) -> tuple[Metrics, None]:
             indices = share(start + jnp.arange(batch_size))
             mask = indices < num_examples
-            batch = _gather(split, jnp.where(mask, indices, 0))
+            batch = gather(split, jnp.where(mask, indices, 0))
             return metrics.merge(eval_step(state, {**batch, "mask": mask})), None
 
         starts = jnp.arange(0, num_examples, batch_size)
@@ -179,8 +191,3 @@ def make_evaluate(
         return metrics
 
     return evaluate
-
-
-def _gather(split: Examples, indices: jax.Array) -> Examples:
-    """Returns the examples at these indices."""
-    return {name: array[indices] for name, array in split.items()}

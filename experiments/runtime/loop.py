@@ -2,10 +2,8 @@
 
 import contextlib
 import functools
-import statistics
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,13 +16,13 @@ from experiments.errors import Stopped, UserError
 from experiments.program import assemble, parallel
 from experiments.program.alarm import Alarm
 from experiments.program.steps import Metrics, pieces
-from experiments.runtime import checkpoint, guard, memory, processes, progress, signals, workdir
+from experiments.runtime import guard, memory, processes, progress, signals, summary, workdir
 from experiments.runtime.checkpoint import Checkpointer
 from experiments.runtime.profiler import Profiler, Window
 from experiments.runtime.progress import Progress
 from experiments.runtime.signals import StopRequest
-from experiments.runtime.telemetry import METRICS, Telemetry, finite
-from experiments.tasks.task import Data
+from experiments.runtime.telemetry import METRICS, Telemetry
+from experiments.tasks.task import Data, Floor
 
 
 class Setup(NamedTuple):
@@ -38,6 +36,7 @@ class Setup(NamedTuple):
       test: the split to evaluate, on the devices.
       replicated: the sharding of an array that every device holds.
       no_metrics: metrics of no examples, on the host.
+      floors: what metrics are compared with.
     """
 
     experiment: Experiment
@@ -47,6 +46,7 @@ class Setup(NamedTuple):
     test: Mapping[str, jax.Array]
     replicated: jax.sharding.Sharding
     no_metrics: Metrics
+    floors: Mapping[str, Floor]
 
 
 class Watchers(NamedTuple):
@@ -106,10 +106,10 @@ def run(
         processes.together(functools.partial(check, experiment, programs, data.test))
     with contextlib.ExitStack() as stack:
         processes.together(lambda: _claim(experiment, directory, stack))
-        summary = processes.together(lambda: _read_summary(directory))
-        if summary is not None:
-            return summary, True
-        summary = train(
+        results = processes.together(lambda: _read_summary(directory))
+        if results is not None:
+            return results, True
+        results = train(
             experiment,
             directory,
             window,
@@ -117,7 +117,7 @@ def run(
             data,
             require_same_environment=require_same_environment,
         )
-        return summary, False
+        return results, False
 
 
 def _claim(experiment: Experiment, directory: epath.Path, stack: contextlib.ExitStack) -> None:
@@ -179,6 +179,7 @@ def train(
     ):
         stop_request = StopRequest(received, strategy.mesh)
         data = data or processes.together(experiment.task.load)
+        floors = processes.together(experiment.task.floors)
         train_split = parallel.to_devices(data.train, strategy.replicated)
         test_split = parallel.to_devices(data.test, strategy.replicated)
         initial = programs or _programs(experiment, strategy)
@@ -205,6 +206,7 @@ def train(
                 test=test_split,
                 replicated=strategy.replicated,
                 no_metrics=no_metrics,
+                floors=floors,
             )
             try:
                 finished = _train_epochs(
@@ -219,11 +221,11 @@ def train(
                     spike, adjusted, newest.rollbacks, newest=checkpointer.latest_step()
                 )
                 rollbacks = [*newest.rollbacks, rollback]
-    summary = _summary(experiment, finished)
-    _warn_of_divergence(finished.history)
+    results = summary.of_run(experiment, finished, floors)
     if processes.is_first():
-        workdir.write_summary(directory, summary, files=("config.json", METRICS))
-    return summary
+        summary.warn_of_divergence(finished.history)
+        workdir.write_summary(directory, results, files=("config.json", METRICS))
+    return results
 
 
 def _programs(experiment: Experiment, strategy: parallel.Strategy) -> assemble.Programs:
@@ -253,7 +255,13 @@ def _train_epochs(
         telemetry = None
         if processes.is_first():
             telemetry = stack.enter_context(
-                Telemetry(directory, num_steps=num_steps, step=step, history=current.history)
+                Telemetry(
+                    directory,
+                    num_steps=num_steps,
+                    step=step,
+                    history=current.history,
+                    floors={name: floor.value for name, floor in setup.floors.items()},
+                )
             )
         watchers = Watchers(stop_request, profiler, telemetry)
         while step < num_steps:
@@ -347,47 +355,3 @@ def _evaluate_epoch(setup: Setup, current: Progress, step: int) -> Progress:
 
 def _scalars(split: str, metrics: Metrics) -> dict[str, float]:
     return {f"{split}_{name}": float(value) for name, value in metrics.compute().items()}
-
-
-def _warn_of_divergence(history: Sequence[Mapping[str, float]]) -> None:
-    """Warns about metrics that are not finite, although every loss and parameter is."""
-    for record in history:
-        lost = [name for name, value in finite(record).items() if value is None]
-        if lost and processes.is_first():
-            print(
-                f"warning: the run finished, but diverged: {', '.join(lost)} at step "
-                f"{record['step']} is not finite; summary.json says diverged, and files have null",
-                file=sys.stderr,
-            )
-            return
-
-
-def _summary(experiment: Experiment, finished: Progress) -> dict[str, Any]:
-    """Returns the summary of a finished run; its speed is that of the median epoch."""
-    history = finished.history
-    steps = [record["step"] for record in history]
-    examples_per_second = statistics.median(
-        (stop - start) * experiment.batches.batch_size / max(record["seconds"], 0.001)
-        for start, stop, record in zip([0, *steps], steps, history, strict=False)
-    )
-    records = [finite(record) for record in history]
-    results: dict[str, float | None] = {}
-    for name, metric in experiment.task.metrics.items():
-        values = [value for record in records if (value := record[f"test_{name}"]) is not None]
-        results[f"test_{name}"] = records[-1][f"test_{name}"]
-        results[f"best_test_{name}"] = metric.best(values) if values else None
-    return {
-        **results,
-        "diverged": any(None in record.values() for record in records),
-        "epochs": history[-1]["epoch"],
-        "steps": steps[-1],
-        "seconds": round(sum(record["seconds"] for record in history), 3),
-        "examples_per_second": round(examples_per_second, 1),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(finished.state.params)),
-        "params_sha256": checkpoint.tree_sha256(finished.state.params),
-        "rollbacks": finished.rollbacks,
-        "task": experiment.config["task"]["name"],
-        **experiment.task.description(),
-        **finished.environment,
-        "environment_changes": finished.environment_changes,
-    }

@@ -46,15 +46,23 @@ class Telemetry:
       num_steps: steps of the run.
       step: step at which the run starts or resumes.
       history: records of the finished epochs.
+      floors: name -> what a metric is compared with; TensorBoard and the log show it each epoch.
     """
 
     def __init__(
-        self, workdir: epath.Path, *, num_steps: int, step: int, history: list[dict[str, float]]
+        self,
+        workdir: epath.Path,
+        *,
+        num_steps: int,
+        step: int,
+        history: list[dict[str, float]],
+        floors: Mapping[str, float] | None = None,
     ) -> None:
         threading.Thread(target=_writers, daemon=True).start()
         self._workdir = workdir
         self._metrics_file = workdir / METRICS
         self._first_step = step + 1
+        self._floors = {f"floor_{name}": value for name, value in (floors or {}).items()}
         self._lines = [_line(record) for record in history]
         write_atomically(self._metrics_file, "".join(self._lines))
         self._events: set[epath.Path] = set()
@@ -105,7 +113,7 @@ class Telemetry:
         self._lines.append(_line(record))
         write_atomically(self._metrics_file, "".join(self._lines))
         step = int(record["step"])
-        scalars = {name: value for name, value in record.items() if name != "step"}
+        scalars = {name: value for name, value in record.items() if name != "step"} | self._floors
         with self._writing_events():
             self._tensorboard.write_scalars(step, scalars)
             self._tensorboard.flush()

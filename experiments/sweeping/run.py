@@ -106,6 +106,7 @@ def _run(sweep: Sweep, tuning: Sequence[Trial], directory: epath.Path) -> dict[s
     trial_columns = [name for name in table.columns if name in TRIAL or "." in name]
     diverged = table.groupby(trial_columns, dropna=False).diverged.any()
     task = final[0].experiment.task
+    one_of_each = {trial.experiment.task.data: trial for trial in final}
     return {
         "trials": len(tuning) + len(final),
         "diverged": int(diverged.sum()),
@@ -116,6 +117,7 @@ def _run(sweep: Sweep, tuning: Sequence[Trial], directory: epath.Path) -> dict[s
         "objective": task.objective,
         # Settings may differ in the data set, and so in the chance levels.
         "chance": {trial.experiment.task.data: _chance_levels(trial) for trial in final},
+        "floors": {data: _floors(trial) for data, trial in one_of_each.items()},
         "settings": {trial.setting: _changed_fields(sweep, trial) for trial in final},
     }
 
@@ -147,6 +149,11 @@ def _chance_levels(trial: Trial) -> dict[str, float]:
     """Returns the chance levels of a trial's metrics that have one."""
     metrics = trial.experiment.task.metrics
     return {name: of.chance for name, of in metrics.items() if of.chance is not None}
+
+
+def _floors(trial: Trial) -> dict[str, dict[str, Any]]:
+    """Returns what the metrics of a trial's task are compared with."""
+    return {name: floor._asdict() for name, floor in trial.experiment.task.floors().items()}
 
 
 def _changed_fields(sweep: Sweep, trial: Trial) -> dict[str, Any]:

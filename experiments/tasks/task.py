@@ -9,7 +9,7 @@ import optax
 from clu import metrics as clu_metrics
 
 from experiments.program.state import TrainState
-from experiments.program.steps import Examples
+from experiments.program.steps import Batch, Examples, gather
 
 
 class Metric(NamedTuple):
@@ -43,12 +43,29 @@ class Metric(NamedTuple):
         return f"{value:.2%}" if self.percent else f"{value:.4g}"
 
 
-class Data(NamedTuple):
-    """A data set on the host: named arrays whose leading axis is the example.
+class Floor(NamedTuple):
+    """What a metric is compared with: its best possible value, or that of a reference.
 
     Attributes:
-      train: the training split.
-      test: the split that is evaluated, with the same names as `train`.
+      value: the value.
+      meaning: what it is, such as "entropy rate of the chain".
+    """
+
+    value: float
+    meaning: str
+
+
+def no_floors() -> Mapping[str, Floor]:
+    """Returns the floors of a task that knows none."""
+    return {}
+
+
+class Data(NamedTuple):
+    """A data set on the host, as named arrays.
+
+    Attributes:
+      train: what `Task.batch` cuts batches from; by default, the leading axis is the example.
+      test: the split that is evaluated; the leading axis is the example.
     """
 
     train: Mapping[str, np.ndarray]
@@ -87,6 +104,10 @@ class Task(NamedTuple):
         watches during training.
       metrics: how to read each metric of the collection, by name.
       objective: the metric that a sweep tunes and a report ranks by.
+      batch: (training split, indices of examples, key of the epoch) -> batch. The indices are below
+        `num_train`. The key is a pure function of (seed, epoch).
+      floors: computes what metrics are compared with, by name of the metric. It may take long; a
+        run calls it once, after `load`.
     """
 
     data: str
@@ -99,6 +120,8 @@ class Task(NamedTuple):
     collection: type[clu_metrics.Collection]
     metrics: Mapping[str, Metric]
     objective: str
+    batch: Batch = gather
+    floors: Callable[[], Mapping[str, Floor]] = no_floors
 
     def no_metrics(self) -> Any:
         """Returns the metrics of no examples."""

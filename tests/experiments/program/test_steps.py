@@ -7,7 +7,14 @@ import optax
 import pytest
 
 from experiments.program.state import TrainState, run_keys
-from experiments.program.steps import Batches, make_evaluate, make_order, make_train_steps, pieces
+from experiments.program.steps import (
+    Batches,
+    gather,
+    make_evaluate,
+    make_order,
+    make_train_steps,
+    pieces,
+)
 from experiments.tasks.classification import Metrics
 
 EXAMPLES, BATCH, STEPS = 23, 5, 4  # each epoch drops 3 examples
@@ -167,6 +174,34 @@ def test_share_selects_the_examples_of_a_program():
     for step in range(STEPS):
         seen = np.flatnonzero(state.params[step])
         np.testing.assert_array_equal(seen, np.sort(order[BATCH * step : BATCH * step + 3]))
+
+
+def test_task_can_cut_its_own_batches_with_a_key_of_each_epoch(split):
+    """Each batch is shifted by a random number, which all steps of an epoch share."""
+
+    def shifted(split, indices, key):
+        shift = jax.random.randint(key, (), 0, 1000)
+        return {**gather(split, indices), "shift": jnp.full(indices.shape, shift)}
+
+    def shift_step(state, batch):
+        state, metrics = counting_step(state, batch)
+        shifts = state.batch_stats.at[state.step - 1].set(batch["shift"][0])
+        return state.replace(batch_stats=shifts), metrics
+
+    order = jax.jit(make_order(BATCHES))
+    train_steps = jax.jit(make_train_steps(shift_step, Metrics.empty, BATCHES, batch=shifted))
+    found = []
+    for seed in (0, 1):
+        state = fresh_state(seed).replace(batch_stats=jnp.zeros(4 * STEPS, jnp.int32))
+        for num_steps in (4, 1, 3, 2, 2, 4):
+            state, *_ = train_steps(state, split, order(state), num_steps)
+        shifts = np.asarray(state.batch_stats).reshape(4, STEPS)
+        assert (shifts == shifts[:, :1]).all()
+        assert len(set(shifts[:, 0])) == 4
+        seen = np.asarray(state.params).reshape(4, STEPS, EXAMPLES)
+        assert (seen.sum(axis=1) <= 1).all()
+        found.append(shifts)
+    assert not np.array_equal(*found)
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])

@@ -1,6 +1,7 @@
 """The loop of a run in this process: its summary, its stops, and its rollbacks."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import shutil
@@ -14,6 +15,7 @@ from experiments import sealed
 from experiments.errors import Stopped, UserError
 from experiments.results import read
 from experiments.runtime import loop, signals
+from experiments.tasks.task import Floor
 from tests.experiments.runtime.lives import result, saved_steps
 from tests.experiments.runtime.small import small_experiment
 from tests.experiments.runtime.test_guard import FIXED
@@ -50,6 +52,20 @@ def test_summary_describes_the_task_and_its_metrics(finished):
     assert (summary["test_loss"], summary["best_test_loss"]) == (losses[-1], min(losses))
     assert summary["test_accuracy"] == accuracies[-1]
     assert summary["best_test_accuracy"] == max(accuracies)
+
+
+def test_summary_has_the_floors_of_the_task_computed_once(tmp_path):
+    calls = []
+
+    def floors():
+        calls.append("floors")
+        return {"loss": Floor(0.125, "entropy of the labels")}
+
+    experiment = small_experiment()
+    task = experiment.task._replace(floors=floors)
+    summary, _ = loop.run(dataclasses.replace(experiment, task=task), epath.Path(tmp_path / "run"))
+    assert summary["floors"] == {"loss": {"value": 0.125, "meaning": "entropy of the labels"}}
+    assert calls == ["floors"]
 
 
 def test_finished_run_returns_its_summary(finished):

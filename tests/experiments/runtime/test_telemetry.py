@@ -98,10 +98,12 @@ def make_ndarray(event):
 def test_tensorboard_contains_the_reported_scalars(workdir):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with Telemetry(workdir, num_steps=20, step=0, history=[]) as telemetry:
+    floors = {"train_loss": 0.05}
+    with Telemetry(workdir, num_steps=20, step=0, history=[], floors=floors) as telemetry:
         telemetry.interval(5, {"interval_loss": 0.75})
         telemetry.epoch(record(10))
     events = EventAccumulator(str(workdir), size_guidance={"tensors": 0}).Reload()
     tags = events.Tags()["tensors"]
-    assert {"interval_loss", "train_loss", "epoch"} <= set(tags)
+    assert {"interval_loss", "train_loss", "floor_train_loss", "epoch"} <= set(tags)
+    assert lines(workdir) == [record(10)]
     assert [event.step for event in events.Tensors("interval_loss")] == [5]

@@ -1,0 +1,74 @@
+"""The summary of a finished run: its results, its speed, and where it was computed."""
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from experiments.build.experiment import Experiment
+from experiments.runtime import checkpoint
+from experiments.runtime.progress import Progress
+from experiments.runtime.telemetry import finite
+from experiments.tasks.task import Floor
+
+
+def of_run(
+    experiment: Experiment, finished: Progress, floors: Mapping[str, Floor]
+) -> dict[str, Any]:
+    """Returns the summary of a finished run; its speed is that of the median epoch.
+
+    Args:
+      experiment: the experiment, before any rollback.
+      finished: its progress after the last step.
+      floors: what metrics are compared with, by name of the metric.
+
+    Returns:
+      JSON values by name.
+    """
+    history = finished.history
+    steps = [record["step"] for record in history]
+    examples_per_second = statistics.median(
+        (stop - start) * experiment.batches.batch_size / max(record["seconds"], 0.001)
+        for start, stop, record in zip([0, *steps], steps, history, strict=False)
+    )
+    records = [finite(record) for record in history]
+    results: dict[str, float | None] = {}
+    for name, metric in experiment.task.metrics.items():
+        values = [value for record in records if (value := record[f"test_{name}"]) is not None]
+        results[f"test_{name}"] = records[-1][f"test_{name}"]
+        results[f"best_test_{name}"] = metric.best(values) if values else None
+    return {
+        **results,
+        "diverged": any(None in record.values() for record in records),
+        "epochs": history[-1]["epoch"],
+        "steps": steps[-1],
+        "seconds": round(sum(record["seconds"] for record in history), 3),
+        "examples_per_second": round(examples_per_second, 1),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(finished.state.params)),
+        "params_sha256": checkpoint.tree_sha256(finished.state.params),
+        "rollbacks": finished.rollbacks,
+        "task": experiment.config["task"]["name"],
+        **experiment.task.description(),
+        "floors": {name: floor._asdict() for name, floor in floors.items()},
+        **finished.environment,
+        "environment_changes": finished.environment_changes,
+    }
+
+
+def warn_of_divergence(history: Sequence[Mapping[str, float]]) -> None:
+    """Warns about metrics that are not finite, although every loss and parameter is.
+
+    Args:
+      history: one record per finished epoch.
+    """
+    for record in history:
+        lost = [name for name, value in finite(record).items() if value is None]
+        if lost:
+            print(
+                f"warning: the run finished, but diverged: {', '.join(lost)} at step "
+                f"{record['step']} is not finite; summary.json says diverged, and files have null",
+                file=sys.stderr,
+            )
+            return
