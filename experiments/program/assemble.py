@@ -4,7 +4,7 @@ Training, sweeps, ahead-of-time compilation, and the benchmarks all get their pr
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +29,7 @@ from experiments.tasks.task import Task
 
 
 class Programs(NamedTuple):
-    """The four functions of a run, pure or compiled.
+    """The functions of a run, pure or compiled.
 
     Attributes:
       init: PRNG key data -> state at step 0. It takes key data because that can be sent to the
@@ -38,12 +38,14 @@ class Programs(NamedTuple):
       train: (state, split, order, number of steps) -> (state, metrics, alarm). The compiled form
         donates the state.
       evaluate: (state, split) -> metrics of the split.
+      pictures: state -> uint8 images by name, or None if the task has none.
     """
 
     init: Callable[[ArrayLike], TrainState]
     order: Callable[[TrainState], jax.Array]
     train: TrainSteps
     evaluate: Callable[[TrainState, Examples], Metrics]
+    pictures: Callable[[TrainState], Mapping[str, jax.Array]] | None = None
 
 
 def pure(
@@ -85,8 +87,9 @@ def pure(
             batch=task.batch,
         ),
         evaluate=make_evaluate(
-            task.eval_step, task.no_metrics, batch_size=batches.eval_batch_size, share=share
+            task.eval_step, task.no_evaluation, batch_size=batches.eval_batch_size, share=share
         ),
+        pictures=task.pictures,
     )
 
 
@@ -128,4 +131,5 @@ def compiled(
         order=strategy.compile(functions.order, donate=False),
         train=strategy.compile(functions.train, donate=True),
         evaluate=strategy.compile(functions.evaluate, donate=False),
+        pictures=task.pictures and strategy.compile(task.pictures, donate=False),
     )

@@ -276,6 +276,10 @@ def _train_epochs(
             current = _evaluate_epoch(setup, current, step)
             if telemetry:
                 telemetry.epoch(current.history[-1])
+            if setup.programs.pictures:
+                pictures = jax.device_get(setup.programs.pictures(current.state))
+                if telemetry:
+                    telemetry.pictures(step, pictures)
             if step == num_steps or epoch % experiment.checkpoints.every_epochs == 0:
                 progress.save(checkpointer, current, step=step)
                 saved_step = step

@@ -7,6 +7,7 @@ compiles.
 import contextlib
 import functools
 import importlib
+import io
 import json
 import math
 import os
@@ -17,13 +18,16 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
+import numpy as np
 from etils import epath
+from PIL import Image
 from tqdm import tqdm
 
 from experiments.errors import UserError
 from experiments.runtime.workdir import write_atomically
 
 METRICS = "metrics.jsonl"
+PICTURES = "pictures"
 
 
 def _writers() -> ModuleType:
@@ -120,6 +124,23 @@ class Telemetry:
         self._check_events()
         with self._bar.external_write_mode(file=sys.stderr):
             self._log.write_scalars(step, scalars)
+
+    def pictures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes the pictures of an epoch as PNG files and to TensorBoard.
+
+        Args:
+          step: number of updates made.
+          images: uint8 [height, width, channels] by name, with 1 or 3 channels.
+        """
+        for name, image in images.items():
+            png = io.BytesIO()
+            # Pillow takes gray images without the axis of channels.
+            Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(png, "PNG")
+            file = self._workdir / PICTURES / f"{name}_{step:08d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, png.getvalue())
+        with self._writing_events():
+            self._tensorboard.write_images(step, {name: i[None] for name, i in images.items()})
 
     def _check_events(self) -> None:
         """Raises if the TensorBoard file was removed, because writing to it would not fail."""

@@ -242,15 +242,15 @@ def _file_sha256(file: epath.Path) -> str:
     return hashlib.sha256(_read_bytes(file)).hexdigest()
 
 
-def write_atomically(file: epath.Path, text: str) -> None:
-    """Writes a file so that a reader sees either the old text or the new, never a part.
+def write_atomically(file: epath.Path, content: str | bytes) -> None:
+    """Writes a file so that a reader sees either the old content or the new, never a part.
 
-    This holds after a power failure too, because the system writes the text to the disk before the
-    name. Object storage does so by itself.
+    This holds after a power failure too, because the system writes the content to the disk before
+    the name. Object storage does so by itself.
 
     Args:
       file: the file; its directory exists.
-      text: the complete content.
+      content: the complete content.
 
     Raises:
       UserError: there is a directory of that name.
@@ -262,8 +262,8 @@ def write_atomically(file: epath.Path, text: str) -> None:
             f"command again"
         )
     partial_file = file.with_name(file.name + ".part")
-    with partial_file.open("w") as stream:
-        stream.write(text)
+    with partial_file.open("wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
         if local:
             stream.flush()
             os.fsync(stream.fileno())

@@ -1,9 +1,10 @@
 """Runs a sweep: its tuning trials, then its final trials, program by program, block by block."""
 
 import functools
+import operator
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -287,8 +288,8 @@ def _run_block(
                     "step": stop,
                     "epoch": stop / steps_per_epoch,
                     "learning_rate": learning_rates[:, stop - 1].tolist(),
-                    **_means("train", train_metrics, experiment.task.metrics),
-                    **_means("test", [test_metrics], experiment.task.metrics),
+                    **_means("train", train_metrics),
+                    **_means("test", [test_metrics]),
                     "seconds": round(time.monotonic() - started, 3),
                 }
             )
@@ -311,13 +312,14 @@ def _restore(checkpointer: Checkpointer, shapes: TrainState) -> tuple[TrainState
         return None
 
 
-def _means(split: str, parts: Sequence[Metrics], names: Iterable[str]) -> dict[str, list[float]]:
+def _means(split: str, parts: Sequence[Metrics]) -> dict[str, list[float]]:
     """Returns the metrics of each trial over the examples of all parts, computed on the host."""
-    means = {}
-    for name in names:
-        metric = functools.reduce(lambda a, b: a.merge(b), (getattr(m, name) for m in parts))
-        means[f"{split}_{name}"] = metric.compute().tolist()
-    return means
+    merged = functools.reduce(lambda a, b: a.merge(b), parts)
+    num_trials = len(jax.tree.leaves(merged)[0])
+    trials = [
+        jax.tree.map(operator.itemgetter(trial), merged).compute() for trial in range(num_trials)
+    ]
+    return {f"{split}_{name}": [float(of[name]) for of in trials] for name in trials[0]}
 
 
 def _make_block(block_trials: Sequence[Trial], mesh: Mesh) -> trials.Block:

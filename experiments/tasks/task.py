@@ -102,12 +102,15 @@ class Task(NamedTuple):
       eval_step: (state, batch) -> metrics of the examples where the batch's `mask` is True.
       collection: the clu Collection that both steps return. It has a field `loss`, which the guard
         watches during training.
-      metrics: how to read each metric of the collection, by name.
+      metrics: how to read each metric of evaluation, by name.
       objective: the metric that a sweep tunes and a report ranks by.
       batch: (training split, indices of examples, key of the epoch) -> batch. The indices are below
         `num_train`. The key is a pure function of (seed, epoch).
       floors: computes what metrics are compared with, by name of the metric. It may take long; a
         run calls it once, after `load`.
+      evaluation: the Collection that `eval_step` returns, if it has more than `collection`.
+      pictures: state -> uint8 images [height, width, channels] by name, with 1 or 3 channels; each
+        epoch of a run writes them. None for none.
     """
 
     data: str
@@ -122,10 +125,16 @@ class Task(NamedTuple):
     objective: str
     batch: Batch = gather
     floors: Callable[[], Mapping[str, Floor]] = no_floors
+    evaluation: type[clu_metrics.Collection] | None = None
+    pictures: Callable[[TrainState], Mapping[str, jax.Array]] | None = None
 
     def no_metrics(self) -> Any:
-        """Returns the metrics of no examples."""
+        """Returns the metrics of no training examples."""
         return self.collection.empty()
+
+    def no_evaluation(self) -> Any:
+        """Returns the metrics of an evaluation of no examples."""
+        return (self.evaluation or self.collection).empty()
 
     def description(self) -> dict[str, Any]:
         """Returns what a summary stores about the task, for the report to read."""

@@ -3,8 +3,10 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from etils import epath
+from PIL import Image
 
 from experiments.errors import UserError
 from experiments.runtime.telemetry import Telemetry
@@ -107,3 +109,19 @@ def test_tensorboard_contains_the_reported_scalars(workdir):
     assert {"interval_loss", "train_loss", "floor_train_loss", "epoch"} <= set(tags)
     assert lines(workdir) == [record(10)]
     assert [event.step for event in events.Tensors("interval_loss")] == [5]
+
+
+def test_pictures_are_files_and_in_tensorboard(workdir):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    gray = np.arange(8, dtype=np.uint8).reshape(2, 4, 1)
+    colors = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    with Telemetry(workdir, num_steps=20, step=0, history=[]) as telemetry:
+        telemetry.pictures(7, {"samples": gray, "ema_samples": colors})
+    stored = np.asarray(Image.open(workdir / "pictures" / "samples_00000007.png"))
+    np.testing.assert_array_equal(stored, gray[..., 0])
+    stored = np.asarray(Image.open(workdir / "pictures" / "ema_samples_00000007.png"))
+    np.testing.assert_array_equal(stored, colors)
+    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0}).Reload()
+    assert {"samples", "ema_samples"} <= set(events.Tags()["tensors"])
+    assert [event.step for event in events.Tensors("samples")] == [7]

@@ -138,7 +138,7 @@ def test_means_weight_every_example_equally():
     """The first dispatch has two examples per trial, and the second has one."""
     dispatches = jnp.array([[1.0, 3.0], [10.0, 30.0]]), jnp.array([[8.0], [50.0]])
     parts = [jax.device_get(metrics_of(losses)) for losses in dispatches]
-    assert run._means("train", parts, ("loss", "accuracy")) == {
+    assert run._means("train", parts) == {
         "train_loss": [4.0, 30.0],
         "train_accuracy": pytest.approx([2 / 3, 2 / 3]),
     }
