@@ -65,9 +65,16 @@ def get_config() -> ConfigDict:
     config.optimizer.name = "sgd"  # OPTIMIZERS in experiments/build/optimizers.py
     config.optimizer.momentum = 0.9  # sgd and rmsprop
     config.optimizer.nesterov = False  # sgd
+    # None: optax's default for the optimizer. docs/optimizers.md lists which optimizer reads which
+    config.optimizer.beta1 = config_dict.placeholder(float)  # decay of the gradient's average
+    config.optimizer.beta2 = config_dict.placeholder(float)  # decay of the squares' average
+    config.optimizer.beta3 = config_dict.placeholder(float)  # adan and prodigy
+    config.optimizer.epsilon = config_dict.placeholder(float)  # added to the denominator
+    # muon: root mean square of a matrix's update, as in AdamW at 0.2; None: sqrt(max(1, out / in))
+    config.optimizer.consistent_rms = config_dict.placeholder(float)
     config.optimizer.weight_decay = 5e-4  # factor of the parameters
     # coupled (added to the gradient, as in both papers) or decoupled (added to the update);
-    # None: decoupled for adamw, coupled for the others
+    # None: the optimizer's own, in docs/optimizers.md
     config.optimizer.weight_decay_mode = config_dict.placeholder(str)
     # Parameters that decay: all (as in both papers), or kernels (no biases or norms)
     config.optimizer.weight_decay_mask = "all"

@@ -135,6 +135,7 @@ def _build(config: ConfigDict) -> Experiment:
         )
     schedule = make_schedule(config.schedule, Run(batches.steps_per_epoch, num_steps))
     _check_rates(config.schedule.name, schedule, num_steps)
+    _check_first_rate(config.optimizer.name, schedule)
     return Experiment(
         config={},
         task=task,
@@ -169,9 +170,9 @@ def with_schedule(experiment: Experiment, changes: Mapping[str, float]) -> Exper
     config.schedule.update(changes)
     fields.check(config)
     run = Run(experiment.steps_per_epoch, experiment.num_steps)
-    return dataclasses.replace(
-        experiment, config=plain(config), schedule=make_schedule(config.schedule, run)
-    )
+    schedule = make_schedule(config.schedule, run)
+    _check_first_rate(config.optimizer.name, schedule)
+    return dataclasses.replace(experiment, config=plain(config), schedule=schedule)
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:
@@ -189,6 +190,16 @@ def _check_rates(name: str, schedule: optax.Schedule, num_steps: int) -> None:
         raise UserError(
             f"the learning rate of schedule.name={name!r} is 0 at every step of the run, so "
             "nothing would be learned; set schedule.peak_value above 0"
+        )
+
+
+def _check_first_rate(optimizer: str, schedule: optax.Schedule) -> None:
+    """Refuses a first learning rate of 0 with Prodigy, whose first step would divide 0 by it."""
+    first = jax.device_put(np.int32(0))
+    if optimizer == "prodigy" and jax.device_get(schedule(first)) == 0:
+        raise UserError(
+            "optimizer.name='prodigy' cannot begin with a learning rate of 0; set "
+            "schedule.warmup_init_value above 0"
         )
 
 

@@ -3,6 +3,7 @@
 Training, sweeps, ahead-of-time compilation, and the benchmarks all get their programs here.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from experiments.program.steps import (
     make_train_steps,
     whole_batch,
 )
+from experiments.program.weights import to_evaluate
 from experiments.tasks.task import Task
 
 
@@ -75,6 +77,9 @@ def pure(
     def train_step(state: TrainState, batch: Examples) -> tuple[TrainState, Any]:
         return task.train_step(state, batch, optimizer)
 
+    evaluate = make_evaluate(
+        task.eval_step, task.no_evaluation, batch_size=batches.eval_batch_size, share=share
+    )
     return Programs(
         init=init,
         order=make_order(batches),
@@ -86,11 +91,19 @@ def pure(
             share=share,
             batch=task.batch,
         ),
-        evaluate=make_evaluate(
-            task.eval_step, task.no_evaluation, batch_size=batches.eval_batch_size, share=share
-        ),
-        pictures=task.pictures,
+        evaluate=_of_weights(evaluate),
+        pictures=task.pictures and _of_weights(task.pictures),
     )
+
+
+def _of_weights(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Passes a function the state with the weights that are meant to be evaluated."""
+
+    @functools.wraps(function)
+    def of_weights(state: TrainState, *others: Any) -> Any:
+        return function(to_evaluate(state), *others)
+
+    return of_weights
 
 
 def compiled(
@@ -131,5 +144,5 @@ def compiled(
         order=strategy.compile(functions.order, donate=False),
         train=strategy.compile(functions.train, donate=True),
         evaluate=strategy.compile(functions.evaluate, donate=False),
-        pictures=task.pictures and strategy.compile(task.pictures, donate=False),
+        pictures=functions.pictures and strategy.compile(functions.pictures, donate=False),
     )

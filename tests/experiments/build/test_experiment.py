@@ -102,8 +102,8 @@ BAD = [
     ("model.attention.patch_size", 5, "patch_size=5 must divide .* 16x16"),
     (
         "optimizer.name",
-        "lion",
-        "optimizer.name='lion' is unknown; choose from adam, adamw, rmsprop, sgd, or",
+        "loin",
+        "optimizer.name='loin' is unknown; choose from adabelief, .*, schedule_free_sgd, sgd, or",
     ),
     (
         "optimizer.weight_decay_mode",

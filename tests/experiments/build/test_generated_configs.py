@@ -76,6 +76,11 @@ PLAUSIBLE = {
     "optimizer.name": st.sampled_from(CHOICES["optimizer.name"]),
     "optimizer.momentum": st.floats(0, 1, exclude_max=True),
     "optimizer.nesterov": st.booleans(),
+    "optimizer.beta1": st.none() | st.floats(0, 1, exclude_max=True),
+    "optimizer.beta2": st.none() | st.floats(0, 1, exclude_max=True),
+    "optimizer.beta3": st.none() | st.floats(0, 1, exclude_max=True),
+    "optimizer.epsilon": st.none() | st.floats(0, 1),
+    "optimizer.consistent_rms": st.none() | st.floats(0, 1, exclude_min=True),
     "optimizer.weight_decay": st.floats(0, 1) | st.floats(0, 1e30),
     "optimizer.weight_decay_mode": st.none()
     | st.sampled_from(CHOICES["optimizer.weight_decay_mode"]),
