@@ -110,6 +110,15 @@ def get_config() -> ConfigDict:
     config.loss.name = "softmax_cross_entropy"  # LOSSES in experiments/tasks/losses.py
     config.loss.label_smoothing = 0.0  # training loss only; evaluation does not smooth
 
+    # Averages of the weights, evaluated beside the last weights (docs/averaging.md)
+    config.averaging = ConfigDict()
+    # Decay of an exponential moving average, such as 0.99; it rises to this value. None: off
+    config.averaging.ema_decay = config_dict.placeholder(float)
+    # First epoch whose weights at its end count in an equal-weight mean (SWA); None: off
+    config.averaging.swa_start_epoch = config_dict.placeholder(int)
+    # Whether to keep the weights at the end of the last cycle; None: off
+    config.averaging.cycle_snapshots = config_dict.placeholder(bool)
+
     # naveen2024, eq. (5), and the remedy in its text: earlier weights, and another schedule
     config.guard = ConfigDict()
     # A run stops at a step with a higher loss (naveen2024: 4.5); None: only if the loss or a

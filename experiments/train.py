@@ -77,14 +77,19 @@ def main() -> None:
     objective = experiment.task.objective
     metric = experiment.task.metrics[objective]
     # A summary has None in place of a value that is not finite.
-    last, best = (
-        "not finite" if value is None else metric.text(value)
-        for value in (summary[f"test_{objective}"], summary[f"best_test_{objective}"])
-    )
+    kinds = {"last": "test", "best": "best_test"}
+    kinds |= {name: f"test_{name}" for name in experiment.averaging.names}
+    texts = {
+        kind: "not finite" if value is None else metric.text(value)
+        for kind, prefix in kinds.items()
+        for value in [summary[f"{prefix}_{objective}"]]
+    }
+    last = texts.pop("last")
+    others = ", ".join(f"{kind} {text}" for kind, text in texts.items())
     floor = summary.get("floors", {}).get(objective)  # older summaries have none
     beside = f"; {metric.text(floor['value'])} is the {floor['meaning']}" if floor else ""
     print(
-        f"test {objective} {last} (best {best}{beside}) after {summary['epochs']:g} epochs, "
+        f"test {objective} {last} ({others}{beside}) after {summary['epochs']:g} epochs, "
         f"{summary['steps']} steps, in {summary['seconds']:.0f} s; "
         f"{'was finished before, in' if was_finished else 'wrote'} {workdir}"
     )

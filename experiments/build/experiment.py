@@ -11,13 +11,14 @@ import optax
 from ml_collections import ConfigDict
 
 import loganneal_jax
-from experiments.build import effects, fields, names
+from experiments.build import averaging, effects, fields, names
 from experiments.build.optimizers import MakeOptimizer, optimizer_maker
 from experiments.build.schedules import Run, make_schedule
 from experiments.build.tasks import make_task
 from experiments.errors import UserError
 from experiments.program import parallel
 from experiments.program.alarm import LossLimit
+from experiments.program.averaging import Averaging
 from experiments.program.steps import Batches
 from experiments.tasks.task import Task
 
@@ -64,6 +65,7 @@ class Experiment:
       log_every_steps: steps per dispatch, and between two progress reports.
       accumulate_steps: micro-batches per step.
       strategy: how devices share a step, a key of `parallel.STRATEGIES`.
+      averaging: which averages of the weights to keep.
       guard: what to do about a loss that spikes.
       checkpoints: when to save.
     """
@@ -79,6 +81,7 @@ class Experiment:
     log_every_steps: int
     accumulate_steps: int
     strategy: str
+    averaging: Averaging
     guard: Guard
     checkpoints: Checkpoints
 
@@ -133,9 +136,12 @@ def _build(config: ConfigDict) -> Experiment:
             f"epochs={config.epochs} at {batches.steps_per_epoch} steps per epoch is {num_steps} "
             f"steps; a run has at least 1 and at most {MAX_STEPS}"
         )
-    schedule = make_schedule(config.schedule, Run(batches.steps_per_epoch, num_steps))
+    run = Run(batches.steps_per_epoch, num_steps)
+    schedule = make_schedule(config.schedule, run)
     _check_rates(config.schedule.name, schedule, num_steps)
     _check_first_rate(config.optimizer.name, schedule)
+    averages = averaging.make_averaging(config.averaging, schedule, run)
+    averaging.check(averages, run, config.schedule.name, task.metrics)
     return Experiment(
         config={},
         task=task,
@@ -148,6 +154,7 @@ def _build(config: ConfigDict) -> Experiment:
         log_every_steps=config.log_every_steps,
         accumulate_steps=config.parallel.accumulate_steps,
         strategy=config.parallel.strategy,
+        averaging=averages,
         guard=_guard(config.guard, batches.steps_per_epoch),
         checkpoints=Checkpoints(config.checkpoint.every_epochs, config.checkpoint.max_to_keep),
     )
@@ -172,7 +179,12 @@ def with_schedule(experiment: Experiment, changes: Mapping[str, float]) -> Exper
     run = Run(experiment.steps_per_epoch, experiment.num_steps)
     schedule = make_schedule(config.schedule, run)
     _check_first_rate(config.optimizer.name, schedule)
-    return dataclasses.replace(experiment, config=plain(config), schedule=schedule)
+    return dataclasses.replace(
+        experiment,
+        config=plain(config),
+        schedule=schedule,
+        averaging=averaging.make_averaging(config.averaging, schedule, run),
+    )
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

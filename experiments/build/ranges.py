@@ -12,6 +12,7 @@ POSITIVE = "above 0 and at most 1e+30"
 NOT_NEGATIVE = "at least 0 and at most 1e+30"
 FRACTION = "above 0 and at most 1"
 BELOW_ONE = "at least 0 and below 1"
+INSIDE = "above 0 and below 1"
 RATE = "at least 0 and at most 1000000"
 SOME_EPOCHS = "above 0 and at most 1000000000"
 EPOCHS = "at least 0 and at most 1000000000"
@@ -30,6 +31,7 @@ HOLDS: dict[str, Callable[[float], bool]] = {
     NOT_NEGATIVE: lambda value: 0 <= value <= 1e30,
     FRACTION: lambda value: 0 < value <= 1,
     BELOW_ONE: lambda value: 0 <= value < 1,
+    INSIDE: lambda value: 0 < value < 1,
     RATE: lambda value: 0 <= value <= 1e6,
     SOME_EPOCHS: lambda value: 0 < value <= 1e9,
     EPOCHS: lambda value: 0 <= value <= 1e9,
@@ -88,6 +90,8 @@ CONFIG = {
     "optimizer.clip_norm": POSITIVE,
     **{f"schedule.{name}": range_ for name, range_ in SCHEDULE.items()},
     "loss.label_smoothing": BELOW_ONE,
+    "averaging.ema_decay": INSIDE,
+    "averaging.swa_start_epoch": COUNT,
     "parallel.accumulate_steps": BATCH,
     "guard.loss_threshold": POSITIVE,
     "guard.grace_epochs": EPOCHS,

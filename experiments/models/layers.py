@@ -5,7 +5,8 @@ that normalizes has a field `norm`. Both are partials of Linen modules. They det
 the computation, the implementation of convolution, and the devices that share batch statistics.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -38,6 +39,42 @@ class Layers(NamedTuple):
     conv: ModuleDef = Conv
     norm: ModuleDef = BatchNorm
     dtype: Any = jnp.float32
+
+
+@contextlib.contextmanager
+def cumulative_batch_norm(num_before: jax.Array) -> Iterator[None]:
+    """Makes every `nn.BatchNorm` average the statistics of all batches so far with equal weights.
+
+    Outside this context, it keeps an exponential moving average with a fixed momentum. This is
+    `momentum=None` of PyTorch's batch norm.
+
+    Args:
+      num_before: int32 scalar, number of batches whose mean the statistics are.
+
+    Yields:
+      The context, in which a network is traced.
+    """
+
+    def intercept(
+        call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        module = context.module
+        if not isinstance(module, nn.BatchNorm) or context.method_name != "__call__":
+            return call(*args, **kwargs)
+        before: dict[str, Any] = {
+            name: module.get_variable("batch_stats", name) for name in ("mean", "var")
+        }
+        output = call(*args, **kwargs)
+        if module.is_mutable_collection("batch_stats"):
+            share = 1.0 / (num_before.astype(jnp.float32) + 1.0)
+            for name, mean in before.items():
+                moved: Any = module.get_variable("batch_stats", name)
+                own = (moved - module.momentum * mean) / (1 - module.momentum)
+                module.put_variable("batch_stats", name, (1 - share) * mean + share * own)
+        return output
+
+    with nn.intercept_methods(intercept):
+        yield
 
 
 def scaled(channels: int, multiplier: float) -> int:

@@ -12,7 +12,9 @@ import jax
 import optax
 from jax.typing import ArrayLike
 
+from experiments.program import averaging as averages
 from experiments.program.alarm import NO_LIMIT, LossLimit
+from experiments.program.averaging import OFF, Averaging
 from experiments.program.parallel import Strategy
 from experiments.program.state import TrainState, make_key
 from experiments.program.steps import (
@@ -40,6 +42,7 @@ class Programs(NamedTuple):
       train: (state, split, order, number of steps) -> (state, metrics, alarm). The compiled form
         donates the state.
       evaluate: (state, split) -> metrics of the split.
+      statistics: (state, training split) -> batch statistics of the state's parameters.
       pictures: state -> uint8 images by name, or None if the task has none.
     """
 
@@ -47,6 +50,7 @@ class Programs(NamedTuple):
     order: Callable[[TrainState], jax.Array]
     train: TrainSteps
     evaluate: Callable[[TrainState, Examples], Metrics]
+    statistics: Callable[[TrainState, Examples], Any]
     pictures: Callable[[TrainState], Mapping[str, jax.Array]] | None = None
 
 
@@ -55,6 +59,7 @@ def pure(
     optimizer: optax.GradientTransformation,
     batches: Batches,
     *,
+    averaging: Averaging = OFF,
     loss_limit: LossLimit = NO_LIMIT,
     share: Share = whole_batch,
 ) -> Programs:
@@ -64,6 +69,7 @@ def pure(
       task: what is learned.
       optimizer: the optax chain, which follows the schedule.
       batches: the division of the data set into batches.
+      averaging: which averages of the weights the state has.
       loss_limit: the highest training loss that does not trigger the alarm.
       share: from the indices of a batch to those that this program processes.
 
@@ -72,10 +78,15 @@ def pure(
     """
 
     def init(key_data: ArrayLike) -> TrainState:
-        return task.init(make_key(key_data), optimizer)
+        return averages.start(averaging, task.init(make_key(key_data), optimizer))
+
+    def task_step(state: TrainState, batch: Examples) -> tuple[TrainState, Any]:
+        return task.train_step(state, batch, optimizer)
 
     def train_step(state: TrainState, batch: Examples) -> tuple[TrainState, Any]:
-        return task.train_step(state, batch, optimizer)
+        before = state.averages
+        state, metrics = task_step(state.replace(averages={}), batch)
+        return averages.update(averaging, before, state, batches.steps_per_epoch), metrics
 
     evaluate = make_evaluate(
         task.eval_step, task.no_evaluation, batch_size=batches.eval_batch_size, share=share
@@ -92,6 +103,7 @@ def pure(
             batch=task.batch,
         ),
         evaluate=_of_weights(evaluate),
+        statistics=averages.make_statistics(task_step, batches, share=share, batch=task.batch),
         pictures=task.pictures and _of_weights(task.pictures),
     )
 
@@ -112,6 +124,7 @@ def compiled(
     batches: Batches,
     strategy: Strategy,
     *,
+    averaging: Averaging = OFF,
     loss_limit: LossLimit = NO_LIMIT,
 ) -> Programs:
     """Makes the programs of a run on the devices of a strategy; each compiles at its first call.
@@ -121,6 +134,7 @@ def compiled(
       optimizer: the optax chain, which follows the schedule.
       batches: the division of the data set into batches.
       strategy: how the devices share a step.
+      averaging: which averages of the weights the state has.
       loss_limit: the highest training loss that does not trigger the alarm.
 
     Returns:
@@ -133,6 +147,7 @@ def compiled(
         task,
         optimizer,
         batches._replace(eval_batch_size=eval_batch_size),
+        averaging=averaging,
         loss_limit=loss_limit,
         share=strategy.share,
     )
@@ -144,5 +159,6 @@ def compiled(
         order=strategy.compile(functions.order, donate=False),
         train=strategy.compile(functions.train, donate=True),
         evaluate=strategy.compile(functions.evaluate, donate=False),
+        statistics=strategy.compile(functions.statistics, donate=False),
         pictures=functions.pictures and strategy.compile(functions.pictures, donate=False),
     )

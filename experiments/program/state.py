@@ -21,6 +21,8 @@ class TrainState(flax.struct.PyTreeNode):
       batch_stats: running statistics of batch norm, `{}` without batch norm.
       opt_state: state of the optimizer, or a dict of them if the task has several networks.
       key: typed PRNG key of the run; it never changes.
+      averages: averages of the parameters by name (see `program.averaging`); `{}` if all are off. A
+        task neither sets nor reads them.
     """
 
     step: jax.Array
@@ -28,6 +30,7 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: Any
     opt_state: optax.OptState
     key: jax.Array
+    averages: Any = flax.struct.field(default_factory=dict)
 
 
 class Keys(NamedTuple):

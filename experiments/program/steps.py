@@ -60,6 +60,17 @@ def gather(split: Examples, indices: jax.Array, key: jax.Array | None = None) ->
     return {name: array[indices] for name, array in split.items()}
 
 
+def epoch_key(key: jax.Array, epoch: jax.Array) -> jax.Array:
+    """Returns the key with which a task cuts the batches of an epoch.
+
+    Args:
+      key: typed PRNG key of the run.
+      epoch: int32 scalar, from 0.
+    """
+    # Epochs are not negative, so no order is drawn with the key of ~epoch.
+    return jax.random.fold_in(run_keys(key).order, ~epoch)
+
+
 def pieces(
     start: int, stop: int, size: int, boundaries: Sequence[int] = ()
 ) -> Iterator[tuple[int, int]]:
@@ -138,9 +149,7 @@ def make_train_steps(
             state, metrics, alarm = carry
             start = state.step % batches.steps_per_epoch * batches.batch_size
             indices = share(jax.lax.dynamic_slice(order, (start,), (batches.batch_size,)))
-            # Epochs are not negative, so no order is drawn with the key of ~epoch.
-            epoch = state.step // batches.steps_per_epoch
-            batch_key = jax.random.fold_in(run_keys(state.key).order, ~epoch)
+            batch_key = epoch_key(state.key, state.step // batches.steps_per_epoch)
             state, step_metrics = train_step(state, batch(split, indices, batch_key))
             # clu divides a float by an integer.
             with jax.numpy_dtype_promotion("standard"):

@@ -24,6 +24,19 @@ def to_evaluate(state: TrainState) -> TrainState:
     return state.replace(params=_averaged(state.params, state.opt_state))
 
 
+def as_they_are(state: TrainState) -> TrainState:
+    """Returns a state of which `to_evaluate` keeps the parameters.
+
+    Args:
+      state: a state whose parameters were replaced by some to evaluate.
+
+    Returns:
+      The state, without the optimizer state of a schedule-free optimizer.
+    """
+    nodes = jax.tree.leaves(state.opt_state, is_leaf=_is_schedule_free)
+    return state.replace(opt_state={}) if any(map(_is_schedule_free, nodes)) else state
+
+
 def _averaged(params: Any, opt_state: Any) -> Any:
     if isinstance(opt_state, dict):
         return {

@@ -40,7 +40,13 @@ def failed(value: float, objective: Metric, chance: float | None) -> bool:
     return value <= chance
 
 
-def per_trial(rows: pd.DataFrame, objective: Metric, chance: Mapping[str, float]) -> pd.DataFrame:
+def per_trial(
+    rows: pd.DataFrame,
+    objective: Metric,
+    chance: Mapping[str, float],
+    *,
+    average: str | None = None,
+) -> pd.DataFrame:
     """Summarizes and scores each trial by its objective on the split that was evaluated.
 
     A failed trial scores the chance level of its data set. Without a chance level, it scores the
@@ -51,6 +57,8 @@ def per_trial(rows: pd.DataFrame, objective: Metric, chance: Mapping[str, float]
         `test_<objective>`, and optionally `split` and `source`.
       objective: the metric that ranks trials.
       chance: data set -> chance level of the objective, for data sets that have one.
+      average: name of an average of the weights, which is scored in place of the last weights. Its
+        first epochs may have no value, which is then NaN.
 
     Returns:
       One row per trial, sorted: the columns that identify it, `diverged`, `failed`, `last` (score
@@ -58,12 +66,18 @@ def per_trial(rows: pd.DataFrame, objective: Metric, chance: Mapping[str, float]
     """
     extra = [name for name in ("split", "source") if name in rows.columns]
     columns = [*TRIAL, *swept_fields(rows), *extra]
+    column = f"test_{average}_{objective.name}" if average else f"test_{objective.name}"
     records = []
     for trial, epochs in rows.groupby(columns, dropna=False):
-        values = epochs[f"test_{objective.name}"].to_numpy(dtype=float)
+        values = epochs[column].to_numpy(dtype=float)
         diverged = bool(epochs.diverged.any())
-        last = math.nan if diverged else values[-last_epochs(len(values)) :].mean()
-        best = values.max() if objective.direction == "max" else values.min()
+        tail, values = (
+            part[~np.isnan(part)] for part in (values[-last_epochs(len(values)) :], values)
+        )
+        last = math.nan if diverged or not len(tail) else tail.mean()
+        best = math.nan
+        if len(values):
+            best = values.max() if objective.direction == "max" else values.min()
         identity = dict(zip(columns, trial, strict=True))
         is_failed = failed(last, objective, chance.get(identity["data"]))
         summary = {"diverged": diverged, "failed": is_failed, "last": last, "best": best}

@@ -18,7 +18,15 @@ from experiments.results.described import (
     task_of,
 )
 from experiments.results.methods import Config, Unit
-from experiments.results.rows import CELL, TRIAL, curves, of_run, of_sweep, swept_fields
+from experiments.results.rows import (
+    CELL,
+    TRIAL,
+    averaged,
+    curves,
+    of_run,
+    of_sweep,
+    swept_fields,
+)
 
 SPLITS = ("test", "validation")
 HELD_OUT = "data.validation_examples"
@@ -31,8 +39,8 @@ class Results(NamedTuple):
     Attributes:
       rows: one row per trial and epoch, sorted. Its columns are `TRIAL`, `split` (the split that
         the final trials of the method are evaluated on), the swept fields (NaN where a field was
-        not swept), `curves`, `diverged`, and `source`. `setting` is the name of the method, whose
-        final trials agree in every field but the seed.
+        not swept), `curves`, `averaged` (NaN without a value), `diverged`, and `source`. `setting`
+        is the name of the method, whose final trials agree in every field but the seed.
       sources: one row per directory, with the columns `source`, `kind`, `command`, `trials`,
         `seconds`, `device`, and `versions`.
       metrics: metric name -> metric.
@@ -96,7 +104,8 @@ def read(directories: Sequence[Path]) -> Results:
     rows, configs = _with_methods(rows, found)
     swept = swept_fields(rows)
     rows = rows.sort_values([*TRIAL, *swept, "source", "step"], ignore_index=True)
-    rows = rows[[*TRIAL, "split", *swept, *curves(task.metrics), "diverged", "source"]]
+    numbers = [*swept, *curves(task.metrics), *averaged(rows.columns, task.metrics)]
+    rows = rows[[*TRIAL, "split", *numbers, "diverged", "source"]]
     _check_trials(rows)
     return Results(
         rows=rows,

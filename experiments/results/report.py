@@ -13,7 +13,7 @@ from experiments.results import environments, failures, figures, intervals, lear
 from experiments.results.described import Metric
 from experiments.results.learning_rates import Rates
 from experiments.results.read import Results, read
-from experiments.results.rows import TRIAL, swept_fields
+from experiments.results.rows import AVERAGES, TRIAL, averaged, swept_fields
 
 HOW = (
     "The value of a trial is its {label} on the split that its heading names, averaged over the "
@@ -83,6 +83,7 @@ def make(results: Results, *, baseline: str | None = None) -> dict[str, bytes]:
         if data not in chance and of_trials.failed.any():
             parts.append(_worst_remark(of_trials, objective))
         made = _tables(data, split, of_trials, objective, baseline)
+        made += _averaged(split, of_section, of_trials, objective, chance)
         for kind, caption, table in made:
             files[f"{stem}_{kind}.csv"] = table.to_csv(index=False).encode()
             shown = table
@@ -219,6 +220,34 @@ def _tables(
         )
         made.append(("tuning", caption, tables.tuning(trials, objective)))
     return made
+
+
+def _averaged(
+    split: str,
+    rows: pd.DataFrame,
+    trials: pd.DataFrame,
+    objective: Metric,
+    chance: Mapping[str, float],
+) -> list[tuple[str, str, pd.DataFrame]]:
+    """Returns the table of averaged weights of a data set, if there are any."""
+    final = rows[rows.phase == "final"]
+    trials_of = {"last": trials[trials.phase == "final"]}
+    for average in AVERAGES:
+        column = f"test_{average}_{objective.name}"
+        if column not in averaged(final.columns, {objective.name: objective}):
+            continue
+        kept = final.groupby(["model", "setting"])[column].transform(lambda of: of.notna().any())
+        if kept.any():
+            trials_of[average] = failures.per_trial(final[kept], objective, chance, average=average)
+    if len(trials_of) == 1:
+        return []
+    caption = (
+        f"**Averaged weights**: mean {split} {objective.label} of the last tenth of epochs"
+        f"{', in percent' if objective.percent else ''}, for the last weights and their averages, "
+        "and the difference from the last weights over seeds. An average counts from the first "
+        "epoch in which it exists."
+    )
+    return [("weights", caption, tables.averaged(trials_of, objective))]
 
 
 def _how(objective: Metric, data: set[str], chance: Mapping[str, float]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ PHASES = ("final", "tune")
 # Columns that are no field of a config, besides the metrics of the two splits.
 OTHERS = {"epoch", "step", "learning_rate", "diverged", "failed", "last", "best", "split", "source"}
 METRICS_OF = ("train_", "test_")
+AVERAGES = ("ema", "swa", "snapshot")  # of the weights, by the names in `program.averaging`
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 ROUNDING = 1e-6  # of a float32 fraction, which may exceed 1 in its last digit
 
@@ -29,6 +30,16 @@ def curves(metrics: Mapping[str, Metric]) -> list[str]:
     ['epoch', 'step', 'learning_rate', 'train_loss', 'test_loss']
     """
     return ["epoch", "step", "learning_rate", *(f"{s}{m}" for s in METRICS_OF for m in metrics)]
+
+
+def averaged(columns: Collection[str], metrics: Mapping[str, Metric]) -> list[str]:
+    """Returns the columns with metrics of averaged weights, among some columns.
+
+    >>> averaged(["test_loss", "test_ema_loss"], {"loss": Metric("loss", "min", False)})
+    ['test_ema_loss']
+    """
+    named = [f"test_{average}_{metric}" for average in AVERAGES for metric in metrics]
+    return [name for name in named if name in columns and name not in curves(metrics)]
 
 
 def swept_fields(rows: pd.DataFrame) -> list[str]:
@@ -55,7 +66,7 @@ def of_run(
       metrics: metric name -> metric.
 
     Returns:
-      The columns `TRIAL`, `curves`, and `diverged`.
+      The columns `TRIAL`, `curves`, `averaged`, and `diverged`.
 
     Raises:
       UserError: a file is truncated or malformed, or holds an impossible value.
@@ -75,7 +86,8 @@ def of_run(
     names = curves(metrics)
     try:
         records = [json.loads(line) for line in file.read_text().splitlines()]
-        rows = pd.DataFrame(records)[names].astype(float)
+        rows = pd.DataFrame(records)
+        rows = rows[[*names, *averaged(rows.columns, metrics)]].astype(float)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise broken(file, error) from error
     epochs, num_steps = math.ceil(summary["epochs"]), summary["steps"]
@@ -105,7 +117,7 @@ def of_sweep(
       metrics: metric name -> metric.
 
     Returns:
-      The columns `TRIAL`, `swept`, `curves`, and `diverged`.
+      The columns `TRIAL`, `swept`, `curves`, `averaged`, and `diverged`.
 
     Raises:
       UserError: the file is truncated or malformed, or holds an impossible value.
@@ -120,8 +132,8 @@ def of_sweep(
         unknown = [name for name in unknown if name not in curve_names]
         if unknown:
             raise ValueError(f"column {unknown[0]} is not a field of the grid in config.json")
-        rows = rows[[*TRIAL, *swept, *curve_names, "diverged"]]
-        numbers = [*swept, *curve_names]
+        numbers = [*swept, *curve_names, *averaged(rows.columns, metrics)]
+        rows = rows[[*TRIAL, *numbers, "diverged"]]
         rows[numbers] = rows[numbers].replace("", "nan").astype(float)
         rows["seed"] = rows.seed.astype(int)
     except (OSError, ValueError, KeyError, OverflowError) as error:
@@ -189,8 +201,9 @@ def _check_values(file: Path, trial: pd.DataFrame, metrics: Mapping[str, Metric]
     fractional = trial.step % 1 != 0
     if fractional.any():
         raise impossible(f"{file}: step", float(trial.step[fractional].iloc[0]), "an integer")
-    fractions = [f"{s}{m.name}" for s in METRICS_OF for m in metrics.values() if m.percent]
-    for name in curves(metrics)[2:]:
+    kinds = [*METRICS_OF, *(f"test_{average}_" for average in AVERAGES)]
+    fractions = [f"{kind}{m.name}" for kind in kinds for m in metrics.values() if m.percent]
+    for name in [*curves(metrics)[2:], *averaged(trial.columns, metrics)]:
         values = trial[name].to_numpy()
         values = values[np.isfinite(values)]
         low, high = (0.0, 1.0) if name in fractions else (-FLOAT32_MAX, FLOAT32_MAX)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -150,6 +150,45 @@ def differences(trials: pd.DataFrame, objective: Metric, baseline: str) -> pd.Da
     table = pd.DataFrame(rows, columns=columns)
     table["p (Holm)"] = [EMPTY if math.isnan(p) else f"{p:.2g}" for p in corrected]
     return table
+
+
+def averaged(trials_of: Mapping[str, pd.DataFrame], objective: Metric) -> pd.DataFrame:
+    """Tabulates averages of the weights beside the last weights.
+
+    Args:
+      trials_of: "last", and then the name of each average -> final trials of one data set, as
+        returned by `failures.per_trial`.
+      objective: the metric that they summarize.
+
+    Returns:
+      One row per model, method, and kind of weights: `model`, `method`, `weights`, the objective as
+      in `average`, and its difference from that of the last weights over the same seeds.
+    """
+    rows = []
+    last, *_ = trials_of.values()
+    for model in sorted(last.model.unique()):
+        for method in in_order(last.setting[last.model == model]):
+            cells = {
+                kind: of[(of.model == model) & (of.setting == method)].set_index("seed")
+                for kind, of in trials_of.items()
+            }
+            if sum(not cell.empty for cell in cells.values()) < 2:
+                continue
+            for kind, cell in cells.items():
+                if cell.empty:
+                    continue
+                pairs = (cell["last"] - cells["last"]["last"]).dropna().to_numpy()
+                difference = EMPTY if kind == "last" else _mean_text(pairs, objective, sign="+")
+                rows.append(
+                    {
+                        "model": model,
+                        "method": method,
+                        "weights": kind,
+                        objective.label: average_cell(cell, objective),
+                        "difference from last": difference,
+                    }
+                )
+    return pd.DataFrame(rows)
 
 
 def tuning(trials: pd.DataFrame, objective: Metric) -> pd.DataFrame:

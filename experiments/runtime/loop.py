@@ -13,7 +13,7 @@ from etils import epath
 import loganneal_jax
 from experiments.build.experiment import Experiment
 from experiments.errors import Stopped, UserError
-from experiments.program import assemble, parallel
+from experiments.program import assemble, averaging, parallel
 from experiments.program.alarm import Alarm
 from experiments.program.steps import Metrics, pieces
 from experiments.runtime import guard, memory, processes, progress, signals, summary, workdir
@@ -234,6 +234,7 @@ def _programs(experiment: Experiment, strategy: parallel.Strategy) -> assemble.P
         experiment.optimizer,
         experiment.batches,
         strategy,
+        averaging=experiment.averaging,
         loss_limit=experiment.guard.loss_limit,
     )
 
@@ -307,7 +308,7 @@ def _train_epoch(
         end, *on_device = unread.pop(0)
         read, alarm, answer = jax.device_get(on_device)
         stop_request.read(answer)
-        scalars = _scalars("interval", read)
+        scalars = _scalars({"interval": read})
         guard.check(
             alarm,
             stop=end,
@@ -339,15 +340,22 @@ def _train_epoch(
 
 
 def _evaluate_epoch(setup: Setup, current: Progress, step: int) -> Progress:
-    """Evaluates the state, and adds the record of the epoch to the history."""
+    """Evaluates the weights and their averages, and adds the record of the epoch to the history."""
     started = time.monotonic()
-    test_metrics = jax.device_get(setup.programs.evaluate(current.state, setup.test))
+    steps_per_epoch = setup.experiment.steps_per_epoch
+    evaluated = averaging.evaluate(
+        setup.experiment.averaging.names_after(step, steps_per_epoch),
+        current.state,
+        setup.train,
+        setup.test,
+        evaluate=setup.programs.evaluate,
+        statistics=setup.programs.statistics,
+    )
     record = {
         "step": step,
-        "epoch": step / setup.experiment.steps_per_epoch,
+        "epoch": step / steps_per_epoch,
         "learning_rate": float(setup.learning_rates[step - 1]),
-        **_scalars("train", current.metrics),
-        **_scalars("test", test_metrics),
+        **_scalars({"train": current.metrics, **jax.device_get(evaluated)}),
         "seconds": round(current.seconds + time.monotonic() - started, 3),
     }
     return current._replace(
@@ -357,5 +365,9 @@ def _evaluate_epoch(setup: Setup, current: Progress, step: int) -> Progress:
     )
 
 
-def _scalars(split: str, metrics: Metrics) -> dict[str, float]:
-    return {f"{split}_{name}": float(value) for name, value in metrics.compute().items()}
+def _scalars(metrics: Mapping[str, Metrics]) -> dict[str, float]:
+    return {
+        f"{split}_{name}": float(value)
+        for split, of_split in metrics.items()
+        for name, value in of_split.compute().items()
+    }

@@ -35,10 +35,13 @@ def of_run(
     )
     records = [finite(record) for record in history]
     results: dict[str, float | None] = {}
-    for name, metric in experiment.task.metrics.items():
-        values = [value for record in records if (value := record[f"test_{name}"]) is not None]
-        results[f"test_{name}"] = records[-1][f"test_{name}"]
-        results[f"best_test_{name}"] = metric.best(values) if values else None
+    for split in ["test", *(f"test_{average}" for average in experiment.averaging.names)]:
+        for name, metric in experiment.task.metrics.items():
+            column = f"{split}_{name}"
+            # An average has no value before it begins.
+            values = [value for record in records if (value := record.get(column)) is not None]
+            results[column] = records[-1].get(column)
+            results[f"best_{column}"] = metric.best(values) if values else None
     return {
         **results,
         "diverged": any(None in record.values() for record in records),

@@ -1,7 +1,5 @@
 """Runs a sweep: its tuning trials, then its final trials, program by program, block by block."""
 
-import functools
-import operator
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +13,9 @@ from tqdm import tqdm
 
 from experiments.build.sweeps import Sweep
 from experiments.errors import Stopped, UserError
-from experiments.program import assemble, parallel
+from experiments.program import assemble, averaging, parallel
 from experiments.program.state import TrainState
-from experiments.program.steps import Examples, Metrics, pieces
+from experiments.program.steps import Examples, pieces
 from experiments.results import failures, methods
 from experiments.results.described import Metric
 from experiments.results.rows import TRIAL
@@ -72,7 +70,12 @@ def _check_memory(final: Sequence[Trial]) -> None:
     """Refuses a sweep in which a single trial does not fit into memory."""
     one_of_each = {trials.program_of(trial.experiment): trial.experiment for trial in final}
     for experiment in one_of_each.values():
-        one = assemble.pure(experiment.task, experiment.optimizer, experiment.batches)
+        one = assemble.pure(
+            experiment.task,
+            experiment.optimizer,
+            experiment.batches,
+            averaging=experiment.averaging,
+        )
         one = one._replace(evaluate=jax.jit(one.evaluate))
         memory.check(experiment, one, experiment.task.load().test, num_devices=1)
 
@@ -282,14 +285,23 @@ def _run_block(
                 state, metrics = programs.train(state, block, train, orders, count)
                 train_metrics.append(jax.device_get(metrics))
                 bar.update(end - first)
-            test_metrics = jax.device_get(programs.evaluate(state, test))
+            evaluated = averaging.evaluate(
+                _averages_of_any(block_trials, stop),
+                state,
+                train,
+                test,
+                evaluate=programs.evaluate,
+                statistics=programs.statistics,
+            )
             history.append(
                 {
                     "step": stop,
                     "epoch": stop / steps_per_epoch,
                     "learning_rate": learning_rates[:, stop - 1].tolist(),
-                    **_means("train", train_metrics),
-                    **_means("test", [test_metrics]),
+                    **trials.means({"train": train_metrics}),
+                    **trials.means(
+                        {split: [metrics] for split, metrics in jax.device_get(evaluated).items()}
+                    ),
                     "seconds": round(time.monotonic() - started, 3),
                 }
             )
@@ -312,14 +324,10 @@ def _restore(checkpointer: Checkpointer, shapes: TrainState) -> tuple[TrainState
         return None
 
 
-def _means(split: str, parts: Sequence[Metrics]) -> dict[str, list[float]]:
-    """Returns the metrics of each trial over the examples of all parts, computed on the host."""
-    merged = functools.reduce(lambda a, b: a.merge(b), parts)
-    num_trials = len(jax.tree.leaves(merged)[0])
-    trials = [
-        jax.tree.map(operator.itemgetter(trial), merged).compute() for trial in range(num_trials)
-    ]
-    return {f"{split}_{name}": [float(of[name]) for of in trials] for name in trials[0]}
+def _averages_of_any(block_trials: Sequence[Trial], step: int) -> list[str]:
+    """Returns the averages of the weights that at least one of some trials has after a step."""
+    found = [store.averages_after(trial, step) for trial in block_trials]
+    return list(dict.fromkeys(name for of_trial in found for name in of_trial))
 
 
 def _make_block(block_trials: Sequence[Trial], mesh: Mesh) -> trials.Block:

@@ -191,6 +191,12 @@ def _warn(file: epath.Path, reason: Exception, action: str) -> None:
     print(f"warning: {file} is damaged ({reason}); {action}", file=sys.stderr)
 
 
+def averages_after(trial: Trial, step: int) -> list[str]:
+    """Returns the averages of the weights that a trial has after a number of updates."""
+    experiment = trial.experiment
+    return experiment.averaging.names_after(step, experiment.steps_per_epoch)
+
+
 def make_rows(trials: Sequence[Trial], history: Sequence[dict[str, Any]]) -> Rows:
     """Returns the rows of a block's trials, one per trial and epoch.
 
@@ -199,19 +205,24 @@ def make_rows(trials: Sequence[Trial], history: Sequence[dict[str, Any]]) -> Row
       history: one record per epoch, whose curves have one value per trial.
 
     Returns:
-      The rows; a value that is not finite is None, and marks the trial as diverged from then on.
+      The rows; a value that is not finite is None, and marks the trial as diverged from then on. An
+      average of the weights has None before it begins, and marks nothing.
     """
     return [row for index, trial in enumerate(trials) for row in _trial_rows(trial, index, history)]
 
 
 def _trial_rows(trial: Trial, index: int, history: Sequence[dict[str, Any]]) -> Rows:
-    task = trial.experiment.task
+    task, kept = trial.experiment.task, trial.experiment.averaging.names
     names = ["learning_rate", *(f"{split}_{name}" for split in SPLITS for name in task.metrics)]
+    averaged = {f"test_{kind}_{name}": kind for kind in kept for name in task.metrics}
     rows: Rows = []
     diverged = False
     for record in history:
         curves = {name: record[name][index] for name in names}
         diverged |= not all(math.isfinite(value) for value in curves.values())
+        begun = averages_after(trial, record["step"])
+        for name, kind in averaged.items():
+            curves[name] = record[name][index] if kind in begun else math.nan
         rows.append(
             {
                 "phase": trial.phase,

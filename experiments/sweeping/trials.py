@@ -5,9 +5,11 @@ rates are data, and `from_values` turns each row back into a schedule. Each tria
 steps as a single run.
 """
 
+import functools
 import json
+import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,11 +37,14 @@ class Block(NamedTuple):
       key_data: uint32 [trials, ...], data of the key of each trial.
       learning_rates: float32 [trials, num_steps].
       weight_decays: float32 [trials].
+      cycle_ends: int32 [trials, cycles], the ends of each trial's cycles, filled up with zeros; or
+        None without snapshots.
     """
 
     key_data: jax.Array
     learning_rates: jax.Array
     weight_decays: jax.Array
+    cycle_ends: jax.Array | None = None
 
 
 class TrialPrograms(NamedTuple):
@@ -51,12 +56,14 @@ class TrialPrograms(NamedTuple):
       train: (state, block, split, orders, number of steps) -> (state, metrics [trials]); it donates
         the state.
       evaluate: (state, split) -> metrics [trials].
+      statistics: (state, training split) -> batch statistics of the state's parameters.
     """
 
     init: Callable[[Block], TrainState]
     order: Callable[[TrainState], jax.Array]
     train: Any
     evaluate: Callable[[TrainState, Examples], Metrics]
+    statistics: Callable[[TrainState, Examples], Any]
 
 
 def program_of(experiment: Experiment) -> str:
@@ -74,14 +81,18 @@ def make_block(experiments: Sequence[Experiment]) -> Block:
       experiments: experiments with the same `program_of`.
 
     Returns:
-      Their keys, learning rates, and weight decays.
+      Their keys, learning rates, weight decays, and ends of cycles.
     """
+    ends = [e.averaging.cycle_ends for e in experiments if e.averaging.cycle_ends is not None]
+    most = max(map(len, ends), default=0)
+    padded = [[*of_trial, *[0] * (most - len(of_trial))] for of_trial in ends]
     return Block(
         key_data=jax.device_put(np.stack([key_data(e.seed) for e in experiments])),
         learning_rates=jnp.stack(
             [loganneal_jax.tabulate(e.schedule, e.num_steps) for e in experiments]
         ),
         weight_decays=jax.device_put(np.array([e.weight_decay for e in experiments], np.float32)),
+        cycle_ends=jax.device_put(np.array(padded, np.int32)) if ends else None,
     )
 
 
@@ -97,12 +108,17 @@ def make_programs(experiment: Experiment, mesh: Mesh, batched: Batched) -> Trial
       The programs.
     """
 
-    def functions(schedule: Any, weight_decay: Any) -> assemble.Programs:
-        optimizer = experiment.make_optimizer(schedule, weight_decay)
-        return assemble.pure(experiment.task, optimizer, experiment.batches)
+    def functions(schedule: Any, weight_decay: Any, cycle_ends: Any) -> assemble.Programs:
+        return assemble.pure(
+            experiment.task,
+            experiment.make_optimizer(schedule, weight_decay),
+            experiment.batches,
+            averaging=experiment.averaging._replace(cycle_ends=cycle_ends),
+        )
 
     def functions_of(trial: Block) -> assemble.Programs:
-        return functions(loganneal_jax.from_values(trial.learning_rates), trial.weight_decays)
+        schedule = loganneal_jax.from_values(trial.learning_rates)
+        return functions(schedule, trial.weight_decays, trial.cycle_ends)
 
     def init(trial: Block) -> TrainState:
         return functions_of(trial).init(trial.key_data)
@@ -121,14 +137,39 @@ def make_programs(experiment: Experiment, mesh: Mesh, batched: Batched) -> Trial
         return over_trials(train, mesh, batched)((state, block, orders), split, num_steps)
 
     # The order of an epoch and evaluation do not depend on the optimizer.
-    shared = functions(experiment.schedule, experiment.weight_decay)
+    shared = functions(
+        experiment.schedule, experiment.weight_decay, experiment.averaging.cycle_ends
+    )
     options = parallel.compiler_options(mesh.devices.flat[0].platform)
     return TrialPrograms(
         init=jax.jit(over_trials(init, mesh, batched)),
         order=jax.jit(over_trials(shared.order, mesh, batched)),
         train=jax.jit(train_all, donate_argnums=0, compiler_options=options),
         evaluate=jax.jit(over_trials(shared.evaluate, mesh, batched), compiler_options=options),
+        statistics=jax.jit(over_trials(shared.statistics, mesh, batched), compiler_options=options),
     )
+
+
+def means(splits: Mapping[str, Sequence[Metrics]]) -> dict[str, list[float]]:
+    """Returns the metrics of each trial over the examples of all parts, computed on the host.
+
+    Args:
+      splits: "train" or "test" -> metrics [trials] of each part, on the host.
+
+    Returns:
+      Values of the trials by split and name, such as `test_loss`.
+    """
+    found = {}
+    for split, parts in splits.items():
+        merged = functools.reduce(lambda a, b: a.merge(b), parts)
+        num_trials = len(jax.tree.leaves(merged)[0])
+        of_trials = [
+            jax.tree.map(operator.itemgetter(trial), merged).compute()
+            for trial in range(num_trials)
+        ]
+        for name in of_trials[0]:
+            found[f"{split}_{name}"] = [float(of[name]) for of in of_trials]
+    return found
 
 
 def make_mesh() -> Mesh:

@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Collection
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ from jax.experimental import topologies
 from experiments.build.experiment import Experiment, build
 from experiments.errors import UserError
 from experiments.program import assemble, parallel, switches
-from experiments.program.state import key_data, make_key
+from experiments.program.state import key_data
 from experiments.topology.hlo import Collective, collectives
 from experiments.topology.roofline import Chip, Estimate, estimate
 
@@ -170,10 +169,11 @@ def compile_step(experiment: Experiment, devices: list[Any], chip: Chip) -> Repo
         experiment.optimizer,
         batches,
         strategy,
+        averaging=experiment.averaging,
         loss_limit=experiment.guard.loss_limit,
     )
     arguments = (
-        jax.eval_shape(partial(_init, experiment), key_data(experiment.seed)),
+        jax.eval_shape(programs.init, key_data(experiment.seed)),
         parallel.shapes_of(experiment.task.load().train),
         jax.ShapeDtypeStruct((batches.num_train,), jnp.int32),
         np.int32(experiment.log_every_steps),
@@ -191,10 +191,6 @@ def compile_step(experiment: Experiment, devices: list[Any], chip: Chip) -> Repo
             return None
         raise
     return _report(compiled, batches.batch_size, len(devices), chip)
-
-
-def _init(experiment: Experiment, data: jax.Array) -> Any:
-    return experiment.task.init(make_key(data), experiment.optimizer)
 
 
 def _report(compiled: Any, batch_size: int, num_chips: int, chip: Chip) -> Report | None:

@@ -97,6 +97,9 @@ VALUES = {
     ),
     "loss.name": ("sigmoid_categorical_cross_entropy",),
     "loss.label_smoothing": (0.1,),
+    "averaging.ema_decay": (0.9,),
+    "averaging.swa_start_epoch": (2,),
+    "averaging.cycle_snapshots": (True,),
     "guard.loss_threshold": (9.0,),
     "guard.grace_epochs": (1.0,),
     "guard.max_rollbacks": (2,),
@@ -132,7 +135,8 @@ def quick_outcome(experiment):
         np.asarray(loganneal_jax.tabulate(experiment.schedule, experiment.num_steps)).tobytes(),
         *(experiment.weight_decay, experiment.batches, experiment.num_steps, experiment.seed),
         *(experiment.log_every_steps, experiment.accumulate_steps, experiment.strategy),
-        *(experiment.guard, experiment.checkpoints, experiment.task.data, experiment.task.model),
+        *(experiment.averaging, experiment.guard, experiment.checkpoints),
+        *(experiment.task.data, experiment.task.model),
         experiment.task.num_train,
     )
 

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import signal
+from pathlib import Path
 
 import jax
 import pytest
@@ -125,9 +126,9 @@ def result_of_unfinished(workdir):
 def test_run_that_diverges_writes_null_and_warns(tmp_path, monkeypatch, capsys):
     scalars = loop._scalars
 
-    def with_nan(split, metrics):
-        found = scalars(split, metrics)
-        return {**found, "test_loss": math.nan} if split == "test" else found
+    def with_nan(metrics):
+        found = scalars(metrics)
+        return {**found, "test_loss": math.nan} if "test" in metrics else found
 
     monkeypatch.setattr(loop, "_scalars", with_nan)
     summary, _ = loop.run(small_experiment(), epath.Path(tmp_path))
@@ -192,6 +193,50 @@ def test_run_stopped_within_an_epoch_resumes_bit_for_bit(tmp_path, monkeypatch, 
     assert saved_steps(tmp_path) == [5, 8]
     loop.run(small_experiment(epochs=2.0), epath.Path(tmp_path))
     assert result(tmp_path) == result(finished[0])
+
+
+AVERAGED = {
+    "epochs": 2.0,
+    "schedule.init_decay_epochs": 1.0,
+    "schedule.restart_interval_epochs": 1.0,
+    "averaging.ema_decay": 0.9,
+    "averaging.swa_start_epoch": 2,
+    "averaging.cycle_snapshots": True,
+}
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    """Returns the directory of a finished run with every average, and its summary."""
+    workdir = epath.Path(tmp_path_factory.mktemp("averaged"))
+    summary, _ = loop.run(small_experiment(**AVERAGED), workdir)
+    return workdir, summary
+
+
+def test_averages_are_in_every_file(averaged):
+    """The network has no batch norm, so that averages of a single state are that state."""
+    workdir, summary = averaged
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    first, last = [json.loads(line) for line in lines]
+    assert "test_swa_loss" not in first
+    assert first["test_snapshot_loss"] == first["test_loss"]
+    assert last["test_swa_loss"] == last["test_loss"]
+    assert last["test_ema_loss"] not in (last["test_loss"], first["test_ema_loss"])
+    assert summary["test_ema_accuracy"] == last["test_ema_accuracy"]
+    assert summary["best_test_ema_loss"] == min(first["test_ema_loss"], last["test_ema_loss"])
+    assert summary["test_swa_loss"] == summary["best_test_swa_loss"] == last["test_swa_loss"]
+    (trial,) = read.read([Path(workdir)]).rows.groupby("seed")
+    assert list(trial[1].test_swa_loss.isna()) == [True, False]
+
+
+@pytest.mark.slow
+def test_averages_survive_a_stop(tmp_path, monkeypatch, averaged):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Stopped):
+            loop.run(small_experiment(**AVERAGED), epath.Path(tmp_path))
+    loop.run(small_experiment(**AVERAGED), epath.Path(tmp_path))
+    assert result(tmp_path) == result(averaged[0])
 
 
 # The restart after the first epoch, step 5, has a peak of a million. The loss of step 6 is that of

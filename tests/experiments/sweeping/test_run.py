@@ -1,7 +1,10 @@
 """Running a sweep: what is refused before anything runs, and the metrics of its records."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
@@ -10,9 +13,11 @@ from configs.sweeps import digits
 from experiments.build.sweeps import read_sweep
 from experiments.data import datasets
 from experiments.errors import UserError
+from experiments.results import report
 from experiments.runtime import memory, workdir
-from experiments.sweeping import plan, run
+from experiments.sweeping import plan, run, trials
 from experiments.tasks.classification import Metrics
+from tests.experiments.sweeping import small_config
 
 
 def test_final_trials_are_checked_before_tuning(tmp_path):
@@ -138,7 +143,49 @@ def test_means_weight_every_example_equally():
     """The first dispatch has two examples per trial, and the second has one."""
     dispatches = jnp.array([[1.0, 3.0], [10.0, 30.0]]), jnp.array([[8.0], [50.0]])
     parts = [jax.device_get(metrics_of(losses)) for losses in dispatches]
-    assert run._means("train", parts) == {
+    assert trials.means({"train": parts}) == {
         "train_loss": [4.0, 30.0],
         "train_accuracy": pytest.approx([2 / 3, 2 / 3]),
     }
+
+
+def test_sweep_has_the_metrics_of_averaged_weights_and_a_report_shows_them(tmp_path):
+    """The cycles of one setting end after an epoch, and those of the other after two."""
+    config = small_config.get_config()
+    config.grid = ()
+    config.settings = tuple(
+        {
+            "name": name,
+            "schedule.name": "cyclical_cosine",
+            "schedule.init_decay_epochs": epochs,
+            "schedule.restart_interval_epochs": epochs,
+        }
+        for name, epochs in (("short", 1.0), ("long", 2.0))
+    )
+    config.block_size = 4
+    config.base.averaging.update(ema_decay=0.9, swa_start_epoch=3, cycle_snapshots=True)
+    run.run(read_sweep(config), epath.Path(tmp_path / "sweep"))
+    rows = pd.read_csv(tmp_path / "sweep" / "trials.csv").set_index(["setting", "seed", "epoch"])
+    assert not rows.diverged.any()
+    for (setting, _, epoch), row in rows.iterrows():
+        assert math.isfinite(row.test_ema_loss)
+        assert math.isfinite(row.test_swa_loss) == (epoch == 3)
+        assert math.isfinite(row.test_snapshot_loss) == (epoch >= 2 or setting == "short")
+    at_ends = rows.loc[[("short", 0, 1.0), ("long", 1, 2.0)]]
+    assert list(at_ends.test_snapshot_loss) == list(at_ends.test_loss)
+    assert rows.loc[("long", 1, 3.0)].test_snapshot_loss == at_ends.test_loss.iloc[1]
+
+    report.write([tmp_path / "sweep"], tmp_path / "report")
+    table = pd.read_csv(tmp_path / "report" / "digits_weights.csv")
+    assert list(table.method) == 4 * ["long"] + 4 * ["short"]
+    assert list(table.weights) == 2 * ["last", "ema", "swa", "snapshot"]
+    final = rows.xs(3.0, level="epoch")
+    expected = [
+        100 * final.loc[method][column].mean()
+        for method in ("long", "short")
+        for column in (f"test_{kind}accuracy" for kind in ("", "ema_", "swa_", "snapshot_"))
+    ]
+    shown = [float(cell.split(" ")[0]) for cell in table.accuracy]
+    assert shown == pytest.approx(expected, abs=0.006)
+    differences = [float(cell.split(" ")[0]) for cell in table["difference from last"][1:4]]
+    assert differences == pytest.approx(np.subtract(expected[1:4], expected[0]), abs=0.006)

@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 
 from experiments.errors import UserError
+from experiments.program.averaging import OFF
 from experiments.runtime import environment
 from experiments.sweeping import store
 from experiments.sweeping.plan import Trial
@@ -17,7 +18,9 @@ TASK = SimpleNamespace(data="points", model="line", metrics={"loss": Metric("min
 
 
 def trial(setting, seed, **values):
-    experiment = SimpleNamespace(task=TASK, seed=seed, config={"seed": seed})
+    experiment = SimpleNamespace(
+        task=TASK, seed=seed, config={"seed": seed}, averaging=OFF, steps_per_epoch=5
+    )
     return Trial("tune", setting, values, experiment)
 
 

@@ -23,8 +23,9 @@ SETTINGS = (
 )
 
 
-def final_trials(settings=SETTINGS):
+def final_trials(settings=SETTINGS, **averaging):
     config = digits.get_config()
+    config.base.averaging.update(averaging)
     config.grid = ()
     config.seeds = (0, 7)
     config.settings = settings
@@ -56,10 +57,17 @@ def run_block(block_trials, batched=trials.one_after_another):
 @functools.cache
 def run_alone(index):
     """Trains one of the final trials with the programs of `experiments.train`, on one device."""
-    experiment = final_trials()[index].experiment
+    return train_alone(final_trials()[index].experiment)
+
+
+def train_alone(experiment):
     strategy = parallel.make_strategy(experiment.strategy, jax.devices()[:1])
     programs = assemble.compiled(
-        experiment.task, experiment.optimizer, experiment.batches, strategy
+        experiment.task,
+        experiment.optimizer,
+        experiment.batches,
+        strategy,
+        averaging=experiment.averaging,
     )
     train, test = (
         parallel.to_devices(split, strategy.replicated) for split in experiment.task.load()
@@ -105,6 +113,32 @@ def test_trial_equals_its_run_alone_and_all_share_one_trace(batched):
     hot = [index for index, trial in enumerate(block_trials) if trial.setting == "hot"]
     losses = test.loss.total[: len(block_trials)]
     assert list(np.flatnonzero(~np.isfinite(losses))) == hot
+
+
+def test_averages_of_a_trial_equal_those_of_its_run_alone():
+    """The cycles of the trials end at different steps, and in different numbers."""
+    cycles = {"schedule.name": "cyclical_cosine", "schedule.restart_interval_epochs": 0.6}
+    block_trials = final_trials(
+        (
+            {"name": "three", "schedule.init_decay_epochs": 0.6, **cycles},
+            {"name": "one", "schedule.init_decay_epochs": 1.6, **cycles},
+        ),
+        ema_decay=0.8,
+        swa_start_epoch=1,
+        cycle_snapshots=True,
+    )
+    ends = [trial.experiment.averaging.cycle_ends for trial in block_trials]
+    assert ends == [(3, 6, 9), (3, 6, 9), (8,), (8,)]
+    state, *_ = run_block(block_trials)
+    for index in (0, 3):
+        alone, *_ = train_alone(block_trials[index].experiment)
+        jax.tree.map(
+            lambda ours, theirs, i=index: np.testing.assert_allclose(
+                ours[i], theirs, rtol=1e-4, atol=1e-6
+            ),
+            state.averages,
+            alone.averages,
+        )
 
 
 def test_trials_share_a_program_if_only_schedule_seed_and_weight_decay_differ():
@@ -158,6 +192,7 @@ def fits(monkeypatch, memory, *, num_trials=8, num_devices=2, **num_bytes):
         order=lambda state: state,
         train=FakeTrain(**num_bytes),
         evaluate=None,
+        statistics=None,
     )
     block = trials.Block(*3 * [np.zeros(num_trials)])
     monkeypatch.setattr(trials, "memory_share", lambda: memory)
