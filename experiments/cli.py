@@ -113,7 +113,7 @@ def _quiet_log() -> None:
     def ours_or_warning(record: logging.LogRecord) -> bool:
         if re.search(r"[/\\](orbax|tensorflow_datasets)[/\\]", record.pathname):
             return False
-        return record.levelno >= logging.WARNING or record.filename == "logging_writer.py"
+        return record.levelno >= logging.WARNING or record.filename == "telemetry.py"
 
     handler = absl_logging.get_absl_handler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

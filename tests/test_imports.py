@@ -99,8 +99,8 @@ def test_command_starts_without_libraries_that_take_seconds(name):
 
 WRITES_TO_A_WORKDIR = [
     *("train.py", "sweep.py", "sweeping/run.py", "sweeping/store.py"),
-    *(f"runtime/{name}.py" for name in ("checkpoint", "guard", "loop", "profiler", "progress")),
-    *("runtime/telemetry.py", "runtime/workdir.py"),
+    *(f"runtime/{name}.py" for name in ("checkpoint", "events", "guard", "loop")),
+    *(f"runtime/{name}.py" for name in ("profiler", "progress", "telemetry", "workdir")),
 ]
 
 

@@ -1,40 +1,27 @@
-"""Reports of a run's progress: metrics.jsonl, TensorBoard, the log, and a progress bar.
-
-clu's writers import TensorFlow, which takes seconds, so a thread imports them while the run
-compiles.
-"""
+"""Reports of a run's progress: metrics.jsonl, TensorBoard, the log, and a progress bar."""
 
 import contextlib
 import functools
-import importlib
 import io
 import json
 import math
-import os
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping
-from types import ModuleType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 import numpy as np
+from absl import logging
 from etils import epath
 from PIL import Image
 from tqdm import tqdm
 
 from experiments.errors import UserError
+from experiments.runtime.events import EventFile
 from experiments.runtime.workdir import write_atomically
 
 METRICS = "metrics.jsonl"
 PICTURES = "pictures"
-
-
-def _writers() -> ModuleType:
-    """Imports clu's writers; a second thread that needs them waits for the first."""
-    # Nothing here computes with TensorFlow, and without oneDNN it prints no notices at start-up.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    return importlib.import_module("clu.metric_writers")
 
 
 class Telemetry:
@@ -62,7 +49,6 @@ class Telemetry:
         history: list[dict[str, float]],
         floors: Mapping[str, float] | None = None,
     ) -> None:
-        threading.Thread(target=_writers, daemon=True).start()
         self._workdir = workdir
         self._metrics_file = workdir / METRICS
         self._first_step = step + 1
@@ -75,14 +61,8 @@ class Telemetry:
         )
 
     @functools.cached_property
-    def _tensorboard(self) -> Any:
-        writer = _writers().SummaryWriter(os.fspath(self._workdir))
-        _write_start(writer, self._first_step)
-        return writer
-
-    @functools.cached_property
-    def _log(self) -> Any:
-        return _writers().LoggingWriter()
+    def _tensorboard(self) -> EventFile:
+        return EventFile(self._workdir, self._first_step)
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +89,7 @@ class Telemetry:
         self._bar.set_postfix(loss=f"{scalars['interval_loss']:.4f}", refresh=False)
         self._bar.update(step - self._bar.n)
         with self._writing_events():
-            self._tensorboard.write_scalars(step, scalars)
+            self._tensorboard.write(step, scalars)
 
     def epoch(self, record: dict[str, float]) -> None:
         """Reports one epoch to `metrics.jsonl`, TensorBoard, and the log."""
@@ -119,11 +99,11 @@ class Telemetry:
         step = int(record["step"])
         scalars = {name: value for name, value in record.items() if name != "step"} | self._floors
         with self._writing_events():
-            self._tensorboard.write_scalars(step, scalars)
+            self._tensorboard.write(step, scalars)
             self._tensorboard.flush()
         self._check_events()
         with self._bar.external_write_mode(file=sys.stderr):
-            self._log.write_scalars(step, scalars)
+            logging.info("[%d] %s", step, _shown(scalars))
 
     def pictures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes the pictures of an epoch as PNG files and to TensorBoard.
@@ -139,8 +119,8 @@ class Telemetry:
             file = self._workdir / PICTURES / f"{name}_{step:08d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, png.getvalue())
-        with self._writing_events():
-            self._tensorboard.write_images(step, {name: i[None] for name, i in images.items()})
+            with self._writing_events():
+                self._tensorboard.write_picture(step, name, image.shape, png.getvalue())
 
     def _check_events(self) -> None:
         """Raises if the TensorBoard file was removed, because writing to it would not fail."""
@@ -157,7 +137,7 @@ class Telemetry:
     def _writing_events(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # TensorFlow defines its own exception for each errno
+        except Exception as error:  # object storage raises exceptions of many types
             reason = " ".join(str(error).split())
             raise UserError(
                 f"TensorBoard events cannot be written to {self._workdir} ({reason}); the same "
@@ -165,19 +145,16 @@ class Telemetry:
             ) from error
 
 
-def _write_start(writer: Any, step: int) -> None:
-    """Writes the event that makes TensorBoard drop all earlier events of this step or later."""
-    tf = importlib.import_module("tensorflow")
-    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-    event = tf.compat.v1.Event(wall_time=time.time(), step=step, session_log=start)
-    # clu has no public method for events other than summaries.
-    resource = writer._summary_writer._resource
-    tf.raw_ops.ImportEvent(writer=resource, event=event.SerializeToString())
-
-
 def _line(record: Mapping[str, float]) -> str:
     kept = {name: value for name, value in finite(record).items() if name != "seconds"}
     return json.dumps(kept, allow_nan=False) + "\n"
+
+
+def _shown(scalars: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in sorted(scalars.items())
+    )
 
 
 def finite(record: Mapping[str, float]) -> dict[str, float | None]:

@@ -1,7 +1,11 @@
 """The reports of a run: metrics.jsonl and TensorBoard."""
 
+import io
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from etils import epath
 from PIL import Image
 
 from experiments.errors import UserError
+from experiments.runtime import events as events_module
 from experiments.runtime.telemetry import Telemetry
 
 
@@ -78,9 +83,7 @@ def test_tensorboard_has_every_step_once_after_kills_and_rollbacks(workdir):
         with Telemetry(workdir, num_steps=60, step=start, history=[]) as telemetry:
             for step in range(start + 5, stop + 1, 5):
                 telemetry.interval(step, {"interval_loss": value})
-        # TensorBoard sorts files by their second, then by process and number as text.
-        (events,) = workdir.glob("events.out.tfevents.*.v2")
-        events.rename(workdir / f"events.out.tfevents.{value}")
+    assert len(list(workdir.glob("events.out.tfevents.*"))) == 4
     events = EventAccumulator(str(workdir), tensor_size_guidance={"scalars": 0}).Reload()
     found = {event.step: float(make_ndarray(event)) for event in events.Tensors("interval_loss")}
     assert [event.step for event in events.Tensors("interval_loss")] == list(range(5, 61, 5))
@@ -124,4 +127,59 @@ def test_pictures_are_files_and_in_tensorboard(workdir):
     np.testing.assert_array_equal(stored, colors)
     events = EventAccumulator(str(workdir), size_guidance={"tensors": 0}).Reload()
     assert {"samples", "ema_samples"} <= set(events.Tags()["tensors"])
-    assert [event.step for event in events.Tensors("samples")] == [7]
+    (event,) = events.Tensors("samples")
+    assert event.step == 7
+    width, height, png = make_ndarray(event)
+    assert (width, height) == (b"4", b"2")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), gray[..., 0])
+
+
+def test_scalars_can_be_read_while_the_run_goes_on(workdir):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Telemetry(workdir, num_steps=20, step=0, history=[]) as telemetry:
+        for step in (5, 10):
+            telemetry.interval(step, {"interval_loss": 0.75})
+            events = EventAccumulator(str(workdir), size_guidance={"tensors": 0}).Reload()
+            assert events.Tensors("interval_loss")[-1].step == step
+
+
+def test_events_on_a_bucket_are_written_as_a_complete_file_at_most_every_two_minutes(
+    workdir, monkeypatch
+):
+    """Object storage cannot append. A local directory stands in for it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def steps():
+        events = EventAccumulator(str(workdir), size_guidance={"tensors": 0}).Reload()
+        return [event.step for event in events.Tensors("loss")]
+
+    monkeypatch.setattr(events_module, "on_bucket", lambda path: True)
+    seconds = 1000.0
+    monkeypatch.setattr(events_module.time, "monotonic", lambda: seconds)
+    file = events_module.EventFile(workdir, first_step=1)
+    file.write(1, {"loss": 0.5})
+    assert steps() == [1]
+    file.write(2, {"loss": 0.5})
+    assert steps() == [1]
+    seconds += 121
+    file.write(3, {"loss": 0.5})
+    assert steps() == [1, 2, 3]
+    file.write(4, {"loss": 0.5})
+    file.close()
+    assert steps() == [1, 2, 3, 4]
+
+
+def test_reports_do_not_import_tensorflow(workdir):
+    """The import takes seconds."""
+    script = (
+        "import sys, numpy\nfrom etils import epath\n"
+        "from experiments.runtime.telemetry import Telemetry\n"
+        "with Telemetry(epath.Path(sys.argv[1]), num_steps=4, step=0, history=[]) as telemetry:\n"
+        "    telemetry.interval(4, {'interval_loss': 0.5})\n"
+        "    telemetry.epoch({'step': 4, 'test_loss': 0.5})\n"
+        "    telemetry.pictures(4, {'a': numpy.zeros((2, 2, 3), 'uint8')})\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", script, str(workdir)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[3], timeout=120)
