@@ -3,12 +3,13 @@
 The digits need no network.
 """
 
+import importlib.metadata
 import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data import prepared
+from experiments.data import cache, prepared
 from experiments.errors import UserError
 
 # Whether a mirrored image keeps its class; tfds does not record this. Data sets not listed here are
@@ -154,6 +155,19 @@ def key(info: DatasetInfo) -> str:
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the digits from the cache, because importing scikit-learn takes seconds."""
+    key = f"scikit-learn {importlib.metadata.version('scikit-learn')}"
+    layouts = {
+        "train_images": cache.Layout((1437, 8, 8, 1), "uint8"),
+        "train_labels": cache.Layout((1437,), "int64"),
+        "test_images": cache.Layout((360, 8, 8, 1), "uint8"),
+        "test_labels": cache.Layout((360,), "int64"),
+    }
+    arrays = cache.stored("datasets/digits.arrays", key, layouts, _read_digits)
+    return tuple(arrays[name] for name in layouts)  # type: ignore[return-value]
+
+
+def _read_digits() -> dict[str, np.ndarray]:
     """Returns scikit-learn's 1,797 digits, split into 1,437 and 360 and stratified by class."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -163,7 +177,12 @@ def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     train_images, test_images, train_labels, test_labels = train_test_split(
         images, digits.target, test_size=360, stratify=digits.target, random_state=0
     )
-    return train_images, train_labels, test_images, test_labels
+    return {
+        "train_images": train_images,
+        "train_labels": train_labels.astype(np.int64),
+        "test_images": test_images,
+        "test_labels": test_labels.astype(np.int64),
+    }
 
 
 def _resized(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

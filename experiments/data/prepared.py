@@ -10,7 +10,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,6 +24,7 @@ from experiments.errors import UserError
 NETWORK_URL = "https://storage.googleapis.com"  # host of the copies that tfds downloads
 NETWORK_TIMEOUT_SECONDS = 5
 MAX_CHANNELS = 4  # of the PNG files that tfds writes
+BATCH = 256  # examples to read at once
 
 
 def find(name: str, data_dir: str | None, known: str) -> Any:
@@ -290,11 +291,22 @@ def _examples(builder: Any, split: str) -> Iterator[dict[str, Any]]:
     if "array_record" in formats:
         source = builder.as_data_source(split)
         _check_shards(builder.info.splits[split])
-        return (source[index] for index in range(len(source)))
+        return _in_batches(source)
     import tensorflow_datasets as tfds
 
     ordered = tfds.ReadConfig(interleave_cycle_length=1)
     return iter(tfds.as_numpy(builder.as_dataset(split=split, read_config=ordered)))
+
+
+def _in_batches(source: Any) -> Iterator[dict[str, Any]]:
+    """Yields the examples of a data source; reading many at once takes half of the time."""
+    for start in range(0, len(source), BATCH):
+        indices = range(start, min(start + BATCH, len(source)))
+        try:
+            batch: Iterable[dict[str, Any]] = source.__getitems__(list(indices))
+        except Exception:  # read one by one, up to the example that raises again
+            batch = (source[index] for index in indices)
+        yield from batch
 
 
 def _check_shards(split: Any) -> None:

@@ -39,6 +39,17 @@ def test_digits_have_a_fixed_stratified_split():
         np.testing.assert_array_equal(ours, again)
 
 
+def test_digits_are_split_once_and_then_read_from_the_cache(cache, monkeypatch):
+    """Then a start does not import scikit-learn, which takes seconds."""
+    split = datasets._read_digits()
+    _, digits = load("digits")
+    assert [file.name for file in cache.iterdir()] == ["digits.arrays"]
+    monkeypatch.setattr(datasets, "_read_digits", None)
+    for dataset in (digits, load("digits")[1]):
+        for name, array in split.items():
+            np.testing.assert_array_equal(getattr(dataset, name), array)
+
+
 def test_validation_examples_are_a_fixed_random_part_of_the_training_split():
     info, digits = load("digits")
     held = datasets.hold_out(info, 200)
