@@ -5,11 +5,7 @@ They are written to a directory outside this repository, as a user would.
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +16,9 @@ import loganneal_jax
 from configs import quickstart
 from experiments.build.experiment import build
 from experiments.data import datasets
+from tests import commands
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[2]
-TIMEOUT_SECONDS = 240
 SHORT = ("--config=configs/quickstart.py", "--config.epochs=2", "--config.batch_size=256")
 SMALL = (
     *SHORT,
@@ -101,19 +97,11 @@ def on_path(mine, monkeypatch, tmp_path):
 
 
 def command(mine, name, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(mine),
-            "XDG_CACHE_HOME": str(mine / "cache"),
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        },
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
+    return commands.run(
+        f"experiments.{name}",
+        *arguments,
+        PYTHONPATH=str(mine),
+        XDG_CACHE_HOME=str(mine / "cache"),
     )
 
 

@@ -1,19 +1,18 @@
 """The command draws schedules, and reports mistakes in one sentence."""
 
-import os
 import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
 from configs.sweeps import digits
+from tests import commands
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[2]
 # The documented commands that draw the papers' figures.
 COMMANDS = re.findall(
     r"^    (python -m experiments\.plot .+)$",
@@ -23,20 +22,20 @@ COMMANDS = re.findall(
 
 
 def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.plot", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return commands.run("experiments.plot", *arguments)
 
 
 def test_documented_command_draws_the_figure_of_the_paper(tmp_path):
     arguments = shlex.split(COMMANDS[0])[3:]
     assert arguments[-1] == "--out=docs/schedules/naveen2024_figure1.png"
     out = tmp_path / "figure.png"
-    finished = command(*arguments[:-1], f"--out={out}")
+    finished = subprocess.run(
+        [sys.executable, "-m", "experiments.plot", *arguments[:-1], f"--out={out}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     found = (finished.returncode, finished.stdout, finished.stderr)
     assert found == (0, f"wrote {out}\n", "")
     drawn = matplotlib.image.imread(out)
@@ -108,13 +107,8 @@ def test_schedule_has_the_warmup_or_the_restarts_that_its_name_promises(tmp_path
 
 
 def test_default_picture_is_in_the_ignored_directory_of_runs(tmp_path):
-    finished = subprocess.run(
-        [sys.executable, "-m", "experiments.plot", "--schedule=constant"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
+    finished = commands.run(
+        "experiments.plot", "--schedule=constant", cwd=tmp_path, PYTHONPATH=str(ROOT)
     )
     assert finished.stdout == "wrote runs/schedule.png\n", finished.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -12,20 +11,13 @@ import pandas as pd
 import pytest
 
 from configs import base
+from tests import commands
+from tests.commands import ROOT
 from tests.experiments.results.fake_results import curve, trial, write_run, write_sweep
 
-ROOT = Path(__file__).parents[2]
 
-
-def command(*arguments, cwd=ROOT, **variables):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.report", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def command(*arguments):
+    return commands.run("experiments.report", *arguments)
 
 
 def test_command_writes_a_report(tmp_path):
@@ -80,7 +72,14 @@ def test_default_output_is_ignored_by_git_and_needs_no_accelerator(tmp_path):
     schedule.name = "constant"
     config = {"schedule": schedule.to_dict()}
     write_run(tmp_path / "runs" / "a", [0.5], config=config)
-    finished = command("runs/a", cwd=tmp_path, JAX_PLATFORMS="no_such_platform")
+    finished = subprocess.run(
+        [sys.executable, "-m", "experiments.report", "runs/a"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "no_such_platform"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     found = (finished.returncode, finished.stdout, finished.stderr)
     assert found == (0, "wrote runs/report/report.md with 5 tables and figures\n", "")
     text = (tmp_path / "runs" / "report" / "report.md").read_text()

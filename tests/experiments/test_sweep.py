@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-TIMEOUT_SECONDS = 240
+from tests import commands
+from tests.commands import ROOT, TIMEOUT_SECONDS
+
+# Each block has two trials, one on each device.
+DEVICES = {"XLA_FLAGS": f"{commands.FAST} --xla_force_host_platform_device_count=2"}
 CONFIG = """
 from configs.sweeps import digits
 
@@ -43,23 +45,9 @@ def config_file(tmp_path_factory):
     return file
 
 
-def command(config_file, workdir, *options):
-    return [
-        *(sys.executable, "-m", "experiments.sweep"),
-        *(f"--config={config_file}", f"--workdir={workdir}", *options),
-    ]
-
-
 def sweep(config_file, workdir, *options):
-    return subprocess.run(
-        command(config_file, workdir, *options),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+    flags = (f"--config={config_file}", f"--workdir={workdir}", *options)
+    return commands.run("experiments.sweep", *flags, **DEVICES)
 
 
 def table(workdir):
@@ -69,8 +57,19 @@ def table(workdir):
 
 @pytest.fixture(scope="module")
 def finished(config_file, tmp_path_factory):
+    """Returns the directory of a sweep, and its process, which the interpreter started."""
     workdir = tmp_path_factory.mktemp("finished") / "sweep"
-    return workdir, sweep(config_file, workdir)
+    flags = (f"--config={config_file}", f"--workdir={workdir}")
+    process = subprocess.run(
+        [sys.executable, "-m", "experiments.sweep", *flags],
+        cwd=ROOT,
+        env={**os.environ, **DEVICES},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    return workdir, process
 
 
 def test_every_trial_has_one_row_per_epoch(finished):
@@ -145,17 +144,9 @@ def test_trial_equals_the_single_run_of_its_config(finished, config_file, tmp_pa
     )
     options = ("--config.schedule.name=constant", "--config.seed=1")
     value = f"--config.schedule.peak_value={one[0]['schedule.peak_value']}"
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.train", f"--config={single}"),
-            *(f"--workdir={tmp_path / 'run'}", value, *options),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-        timeout=TIMEOUT_SECONDS,
-    )
+    flags = (f"--config={single}", f"--workdir={tmp_path / 'run'}", value, *options)
+    process = commands.run("experiments.train", *flags)
+    assert process.returncode == 0, process.stderr
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == len(one)
     for line, row in zip(map(json.loads, lines), one, strict=True):
@@ -178,20 +169,16 @@ def test_finished_sweep_does_not_run_again(finished, config_file):
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_sweep_resumes_to_the_same_table(finished, config_file, tmp_path, with_signal):
     workdir = tmp_path / "sweep"
-    process = subprocess.Popen(
-        command(config_file, workdir),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    flags = (f"--config={config_file}", f"--workdir={workdir}")
+    process = commands.start("experiments.sweep", *flags, out=os.devnull, err=os.devnull, **DEVICES)
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not (workdir / "blocks" / "tune-0" / "0.json").exists():
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(with_signal)
-    assert process.wait(TIMEOUT_SECONDS) in (130, -signal.SIGKILL)
+    os.kill(process.pid, with_signal)
+    process.join(TIMEOUT_SECONDS)
+    assert process.exitcode in (130, -signal.SIGKILL)
     assert not (workdir / "trials.csv").exists()
     assert sweep(config_file, workdir).returncode == 0
     assert (workdir / "trials.csv").read_bytes() == (finished[0] / "trials.csv").read_bytes()

@@ -9,18 +9,19 @@ import subprocess
 import sys
 import termios
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-TIMEOUT_SECONDS = 240
+from tests import commands
+from tests.commands import ROOT, TIMEOUT_SECONDS
+
 NARROW = [
     "--config=configs/quickstart.py",
     "--config.epochs=20.5",
     "--config.batch_size=256",
     "--config.log_every_steps=2",
     "--config.data.image_size=8",
+    "--config.model.name=resnet10",
     "--config.model.width_multiplier=0.03125",
     "--config.schedule.peak_value=0.02",
 ]
@@ -29,28 +30,17 @@ ATTENTION = (
     "--config.model.attention.num_heads=2",
     "--config.model.attention.mlp_width=4",
 )
-# The network is small, so most of the time would go into optimizing its programs.
-FAST = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 # Compiles faster, for tests that do not depend on the model.
 FULLY_CONNECTED = ("--config.model.name=nn2", "--config.model.attention.name=none")
 
 
-def command(workdir, *flags):
+def options(workdir, *flags):
     network = () if FULLY_CONNECTED[0] in flags else ATTENTION
-    options = [*NARROW, *network, f"--workdir={workdir}", *flags]
-    return [sys.executable, "-m", "experiments.train", *options]
+    return [*NARROW, *network, f"--workdir={workdir}", *flags]
 
 
-def train(workdir, *flags, cwd=ROOT):
-    return subprocess.run(
-        command(workdir, *flags),
-        cwd=cwd,
-        env=FAST,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+def train(workdir, *flags):
+    return commands.run("experiments.train", *options(workdir, *flags))
 
 
 def read(workdir):
@@ -64,8 +54,18 @@ def read(workdir):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """Returns the directory of a run, and its process, which the interpreter started."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    return workdir, train(workdir)
+    process = subprocess.run(
+        [sys.executable, "-m", "experiments.train", *options(workdir)],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": commands.FAST},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    return workdir, process
 
 
 def test_finished_run_writes_its_files(finished):
@@ -127,26 +127,19 @@ def test_workdir_of_another_config_is_refused(finished):
 @pytest.mark.parametrize("killed_by", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
 def test_interrupted_run_resumes_bit_for_bit(finished, tmp_path, killed_by):
     """The signal arrives when the first checkpoint has been saved."""
-    workdir = tmp_path / "run"
-    with subprocess.Popen(
-        command(workdir),
-        cwd=ROOT,
-        env=FAST,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not list(workdir.glob("checkpoints/[0-9]*")):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(killed_by)
-        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    workdir, err = tmp_path / "run", tmp_path / "err"
+    process = commands.start("experiments.train", *options(workdir), out=os.devnull, err=err)
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not list(workdir.glob("checkpoints/[0-9]*")):
+        assert process.is_alive(), err.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, killed_by)
+    process.join(TIMEOUT_SECONDS)
     if killed_by == signal.SIGINT:
-        assert process.returncode == 130
+        assert process.exitcode == 130
         # Another epoch may be reported between the two sentences.
-        *before, last = stderr.splitlines()
+        *before, last = err.read_text().splitlines()
         assert "stopping after the current steps; send the signal again to stop at once" in before
         assert re.fullmatch(
             r"stopped by SIGINT at step \d+, which is saved; the same command resumes from there",
@@ -171,15 +164,8 @@ def test_diverging_run_stops_before_it_saves_a_broken_state(tmp_path):
 def test_default_workdir_has_the_name_of_the_config(tmp_path):
     """A file stands in the way of `runs`, so that the error names the workdir."""
     (tmp_path / "runs").write_text("in the way")
-    process = subprocess.run(
-        [sys.executable, "-m", "experiments.train", f"--config={ROOT}/configs/quickstart.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+    config = f"--config={ROOT}/configs/quickstart.py"
+    process = commands.run("experiments.train", config, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert process.returncode == 2
     assert "workdir runs/quickstart cannot be used" in process.stderr
 
@@ -188,19 +174,20 @@ def test_progress_bar_shows_the_time_left_on_a_terminal(tmp_path):
     """Standard error is a pseudo-terminal."""
     leader, follower = os.openpty()
     termios.tcsetwinsize(follower, (24, 120))
-    with subprocess.Popen(
-        command(tmp_path / "run", *FULLY_CONNECTED),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=follower,
-    ) as process:
-        os.close(follower)
-        shown = b""
-        # Reading from a pseudo-terminal raises once its other end is closed.
-        with contextlib.suppress(OSError):
-            while chunk := os.read(leader, 4096):
-                shown += chunk
-        assert process.wait(TIMEOUT_SECONDS) == 0
+    process = commands.start(
+        "experiments.train",
+        *options(tmp_path / "run", *FULLY_CONNECTED),
+        out=os.devnull,
+        err=os.ttyname(follower),
+    )
+    shown = os.read(leader, 4096)
+    # Reading from a pseudo-terminal raises once every process has closed its other end.
+    os.close(follower)
+    with contextlib.suppress(OSError):
+        while chunk := os.read(leader, 4096):
+            shown += chunk
+    process.join(TIMEOUT_SECONDS)
+    assert process.exitcode == 0
     os.close(leader)
     text = shown.decode()
     assert "102/102" in text

@@ -1,23 +1,14 @@
-"""The train and sweep commands in processes of their own, to kill, stop, or join them in tests.
-
-Importing jax and TensorFlow takes seconds. So a server imports them once, without starting a
-backend, and is forked for each process.
-"""
+"""The train and sweep commands in processes of their own, to kill, stop, or join them in tests."""
 
 import json
-import multiprocessing
 import os
-import runpy
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # keeps the server from printing notices
+from tests import commands
+
 TIMEOUT_SECONDS = 120
-IMPORTED = ("experiments.runtime.loop", "clu.metric_writers", "tensorflow", "sklearn.datasets")
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.experiments.runtime.lives", *IMPORTED])
 
 # A fully connected network on the digits: 89 steps per epoch, in dispatches of 4.
 SMALL = (
@@ -54,13 +45,16 @@ class Life:
         self._logs = tempfile.TemporaryDirectory(prefix="life-")
         self.out, self.err = (Path(self._logs.name) / name for name in ("out", "err"))
         self._errors = ""
-        arguments = [*COMMANDS[command], f"--workdir={self.workdir}", *options]
-        self._process = CONTEXT.Process(
-            target=_run, args=(command, arguments, devices, str(self.out), str(self.err))
-        )
+        self._command = [command, *COMMANDS[command], f"--workdir={self.workdir}", *options]
+        self._devices = f"--xla_force_host_platform_device_count={devices}"
 
     def __enter__(self):
-        self._process.start()
+        self._process = commands.start(
+            *self._command,
+            out=self.out,
+            err=self.err,
+            XLA_FLAGS=f"{commands.FAST} {self._devices}",
+        )
         return self
 
     def __exit__(self, *error):
@@ -131,16 +125,3 @@ def saved_steps(workdir):
 def is_saving(workdir):
     """Returns whether a save is in progress, or was when the process was killed."""
     return any("orbax-checkpoint-tmp" in path.name for path in (workdir / "checkpoints").glob("*"))
-
-
-def _run(command, arguments, devices, out, err):
-    """Runs the command in this process, as `python -m` would."""
-    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(file, stream.fileno())
-    # Compiling takes most of the time, and code that runs for milliseconds need not be optimized.
-    os.environ["XLA_FLAGS"] = (
-        f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
-    )
-    sys.argv = [f"{command.replace('.', '/')}.py", *arguments]
-    runpy.run_module(command, run_name="__main__", alter_sys=True)
