@@ -29,10 +29,11 @@ def get_config() -> ConfigDict:
     config.task.options = ConfigDict()  # fields of a task defined elsewhere; any names
 
     config.data = ConfigDict()
-    # digits, or an image classification data set of tfds
+    # Classification: digits, or an image classification data set of tfds. Language model: markov
+    # (drawn from a random chain), folder (the .txt files in data_dir), or a tfds data set of texts
     config.data.name = "cifar10"
     # Directory of tfds; None: TFDS_DATA_DIR, or the default of tfds
-    config.data.data_dir = config_dict.placeholder(str)  # not for digits
+    config.data.data_dir = config_dict.placeholder(str)  # not for digits and markov
     config.data.image_size = config_dict.placeholder(int)  # pixels; None: the data set's own
     # Training examples that are held out and evaluated in place of the test split
     config.data.validation_examples = 0
@@ -41,9 +42,13 @@ def get_config() -> ConfigDict:
     config.data.zca_epsilon = 0.1  # in units of the mean eigenvalue; added to every eigenvalue
     config.data.augment = True  # random crops, and flips if a mirrored image keeps its class
     config.data.crop_padding = 4  # pixels
+    config.data.context_length = 64  # language model: tokens from which the next one is predicted
+    config.data.tokens = "characters"  # language model: characters or bytes; not for markov
 
     config.model = ConfigDict()
-    config.model.name = "resnet18"  # MODELS in experiments/build/models.py
+    # MODELS in experiments/build/models.py; for a language model, LANGUAGE_MODELS in
+    # experiments/build/language_model.py
+    config.model.name = "resnet18"
     config.model.width_multiplier = 1.0  # factor of the published numbers of channels
     config.model.variant = "cifar"  # cifar for small images, or imagenet for large ones
     config.model.dtype = "float32"  # of the computation, or bfloat16; parameters are float32
@@ -53,6 +58,10 @@ def get_config() -> ConfigDict:
     config.model.batch_norm = False  # VGG networks only; the later networks always have it
     config.model.auxiliary_heads = False  # googlenet only
     config.model.dropout_rate = config_dict.placeholder(float)  # None: the network's own
+    config.model.num_layers = 4  # transformer
+    config.model.num_heads = 4  # transformer: attention heads, which divide the width
+    config.model.width = 128  # transformer
+    config.model.tied_embeddings = True  # transformer: the last layer is the transposed embedding
     config.model.attention = ConfigDict()
     # beside (its mean is concatenated to the features), before (added to the image), or none
     config.model.attention.name = "beside"

@@ -15,7 +15,9 @@ from experiments.errors import UserError
 
 # What a field needs in order to act, where the name of its section is not the whole reason.
 NEEDS = {
-    "data.data_dir": "a data set other than digits",
+    "data.data_dir": "a data set other than digits and markov",
+    "data.context_length": "task.name='language_model'",
+    "data.tokens": "a language model of a text other than markov",
     "data.zca_epsilon": "the step zca in data.preprocess",
     "data.crop_padding": "data.augment=True",
     "schedule.restart_multiplier": "a schedule with restarts, and schedule.restart_interval_epochs",

@@ -1,4 +1,4 @@
-"""Finds data sets that tensorflow-datasets (tfds) prepared, and reads their images and labels.
+"""Finds data sets that tensorflow-datasets (tfds) prepared, and reads their examples.
 
 TensorFlow is imported only to download and prepare a data set, or to read one in a format other
 than array_record.
@@ -27,13 +27,19 @@ MAX_CHANNELS = 4  # of the PNG files that tfds writes
 BATCH = 256  # examples to read at once
 
 
-def find(name: str, data_dir: str | None, known: str) -> Any:
+def find(
+    name: str,
+    data_dir: str | None,
+    known: str,
+    kind: str = "image classification data set",
+) -> Any:
     """Finds a data set of tfds without preparing it.
 
     Args:
       name: name of the data set, such as "mnist" or "mnist:3.0.1".
       data_dir: directory of prepared data sets; None for `TFDS_DATA_DIR` or tfds' default.
       known: names to choose from, for the error message.
+      kind: what kind of data set is needed, for the error message.
 
     Returns:
       The tfds builder.
@@ -54,8 +60,8 @@ def find(name: str, data_dir: str | None, known: str) -> Any:
             raise _unreadable(f"data set {name!r}", directory, error) from error
         if isinstance(error, tfds.core.DatasetNotFoundError):
             raise UserError(
-                f"data.name={name!r} is unknown; choose from {known}, or name any other image "
-                "classification data set of tensorflow-datasets"
+                f"data.name={name!r} is unknown; choose from {known}, or name any other {kind} of "
+                "tensorflow-datasets"
             ) from error
         raise UserError(f"data set {name!r} cannot be used: {_reason(error)}") from error
 
@@ -118,13 +124,14 @@ def image_and_label(name: str, builder: Any) -> tuple[tuple[int, int, int], int]
     return shape, features["label"].num_classes
 
 
-def prepare(name: str, data_dir: str | None, builder: Any) -> Any:
+def prepare(name: str, data_dir: str | None, builder: Any, offline: str = "digits") -> Any:
     """Downloads and prepares a data set, unless that is done already.
 
     Args:
       name: name of the data set.
       data_dir: directory of prepared data sets; None for `TFDS_DATA_DIR` or tfds' default.
       builder: its tfds builder.
+      offline: name of a data set that needs no network, for the error message.
 
     Returns:
       A tfds builder whose data are prepared.
@@ -149,7 +156,7 @@ def prepare(name: str, data_dir: str | None, builder: Any) -> Any:
         raise UserError(
             f"{missing}, and {NETWORK_URL} is unreachable ({getattr(error, 'reason', error)}); "
             "set TFDS_DATA_DIR or --config.data.data_dir to a prepared copy, or use "
-            "--config.data.name=digits, which needs no network"
+            f"--config.data.name={offline}, which needs no network"
         ) from error
     try:
         builder.download_and_prepare()
@@ -236,6 +243,35 @@ def read(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
         decode,
     )
     return arrays["images"], arrays["labels"]
+
+
+def read_texts(name: str, builder: Any, split: str) -> list[bytes]:
+    """Reads the texts of a split.
+
+    Args:
+      name: name of the data set.
+      builder: its tfds builder.
+      split: name of the split.
+
+    Returns:
+      The feature `text` of each example, as it is encoded.
+
+    Raises:
+      UserError: the data set has no texts, or its files are damaged.
+    """
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    if "text" not in features or not isinstance(features["text"], tfds.features.Text):
+        raise UserError(
+            f"data set {name!r} has the features {', '.join(features)}; a data set for a language "
+            "model needs 'text'"
+        )
+    try:
+        return [example["text"] for example in _examples(builder, split)]
+    except Exception as error:  # tfds, its readers, and its decoders raise many types
+        what = f"split {split!r} of data set {name!r}"
+        raise _unreadable(what, Path(builder.data_dir), error) from error
 
 
 def identity(builder: Any) -> str:

@@ -1,6 +1,7 @@
 """The transformer attention block of naveen2024, section 2.2, beside or before a backbone."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 from experiments.models.layers import Conv, ModuleDef
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, *, causal: bool = False
+) -> jax.Array:
     """Computes dot-product attention, with cuDNN where possible.
 
     An `attention_fn` for `flax.linen.MultiHeadAttention`. cuDNN's fused kernel does not store the
@@ -20,20 +23,34 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
       query: [batch, tokens, heads, head_size].
       key: same shape as `query`.
       value: same shape as `query`.
+      causal: whether a token attends only to itself and to the tokens before it.
 
     Returns:
       The attended values, with the shape and dtype of `query`.
     """
+    by_xla = _causal_by_xla if causal else _by_xla
     if query.dtype != jnp.bfloat16 or not _cudnn_can(*query.shape[1:]):
-        return _by_xla(query, key, value)
+        return by_xla(query, key, value)
     # This device has cuDNN, but the program may be compiled for a different one.
-    return jax.lax.platform_dependent(query, key, value, cuda=_by_cudnn, default=_by_xla)
+    by_cudnn = functools.partial(_by_cudnn, is_causal=True) if causal else _by_cudnn
+    return jax.lax.platform_dependent(query, key, value, cuda=by_cudnn, default=by_xla)
 
 
 def _by_xla(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     # jax.nn.dot_product_attention requests a matmul algorithm that GPUs before Ampere lack.
     weights = nn.dot_product_attention_weights(query, key, force_fp32_for_softmax=True)
     return jnp.einsum("...hqk,...khd->...qhd", weights.astype(value.dtype), value)
+
+
+def _causal_by_xla(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    # With heads before tokens, a CPU computes forward and backward in 60% of the time.
+    query, key, value = (jnp.swapaxes(each, -3, -2) for each in (query, key, value))
+    scores = jnp.einsum("...qd,...kd->...qk", query, key, preferred_element_type=jnp.float32)
+    allowed = jnp.broadcast_to(jnp.tril(jnp.ones(scores.shape[-2:], jnp.bool)), scores.shape)
+    scores = jnp.where(allowed, scores / math.sqrt(query.shape[-1]), -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1)
+    attended = jnp.einsum("...qk,...kd->...qd", weights.astype(value.dtype), value)
+    return jnp.swapaxes(attended, -3, -2)
 
 
 _by_cudnn = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")

@@ -229,6 +229,7 @@ FIELDS_OF_KIND: dict[str, dict[str, Check]] = {
 OPTIONAL_FIELDS: dict[str, Check] = {
     "command": TEXT,
     "chance": (_is_nested, "an object of objects"),
+    "floors": (_is_nested, "an object of objects"),
     "settings": (_is_nested, "an object of objects"),
     "environment_changes": (
         _is_changes,

@@ -38,6 +38,7 @@ def draw(
     rates: Mapping[tuple[str, str], Rates],
     *,
     chance: float | None,
+    floors: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
     """Draws one panel per model, with the learning rate over the same epochs below it.
 
@@ -51,6 +52,8 @@ def draw(
       metric: the metric to draw.
       rates: model and method -> learning rates.
       chance: chance level of the metric, if there is one.
+      floors: what the metric is compared with, such as "entropy rate of the chain", and its values,
+        drawn as dotted lines.
 
     Returns:
       The figure. A line is the mean over trials, and its band is the 95% t interval of the mean, or
@@ -63,7 +66,8 @@ def draw(
     bands = -(-len(models) // columns)
     legend_columns = LEGEND_COLUMNS_PER_PANEL * columns
     labels = {method: _label(method + _remark(trials, method)) for method in methods}
-    legend_inches = LEGEND_LINE_INCHES * _legend_lines(list(labels.values()), legend_columns)
+    entries = [*labels.values(), *map(_label, floors or {})]
+    legend_inches = LEGEND_LINE_INCHES * _legend_lines(entries, legend_columns)
     size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * bands + legend_inches)
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     grid = figure.subplots(
@@ -75,7 +79,10 @@ def draw(
     rows = _scored(rows, f"{split}_{metric.name}", metric, chance)
     for model, upper, lower in zip(models, uppers, lowers, strict=False):
         means = _draw_curves(rows[rows.model == model], metric.scale, methods, upper)
-        _limit(upper, means, metric)
+        values = [value for of in (floors or {}).values() for value in of]
+        for value in values:
+            upper.axhline(metric.scale * value, color="black", linestyle=":", linewidth=1)
+        _limit(upper, means, metric, values)
         _draw_rates({m: of for (name, m), of in rates.items() if name == model}, methods, lower)
         upper.set_title(_plain(model), fontsize=10)
         lower.set_xlim(0, rows.epoch.max())
@@ -91,6 +98,10 @@ def draw(
         lower.set_ylabel("learning rate", fontsize=9)
     handles = [
         Line2D([], [], **_style(methods, method), label=labels[method]) for method in methods
+    ]
+    handles += [
+        Line2D([], [], color="black", linestyle=":", linewidth=1, label=_label(meaning))
+        for meaning in floors or {}
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns, fontsize=8)
     return figure
@@ -140,10 +151,13 @@ def _draw_rates(rates: Mapping[str, Rates], methods: Sequence[str], axis: Axes) 
         axis.set_ylim(bottom=0)
 
 
-def _limit(axis: Axes, means: dict[str, np.ndarray], metric: Metric) -> None:
+def _limit(
+    axis: Axes, means: dict[str, np.ndarray], metric: Metric, floors: Sequence[float]
+) -> None:
     """Sets the vertical scale and range, and names the methods that end below it.
 
-    Only the means determine the range, because the interval of two trials can be very wide.
+    Only the means and, for a metric to minimize, the floors determine the range, because the
+    interval of two trials can be very wide.
     """
     if not means:
         return
@@ -152,7 +166,8 @@ def _limit(axis: Axes, means: dict[str, np.ndarray], metric: Metric) -> None:
         positive = drawn[drawn > 0]
         if positive.size and drawn.min() >= 0:
             axis.set_yscale("log")
-            axis.set_ylim(0.8 * positive.min(), 1.25 * positive.max())
+            low = min([positive.min(), *(metric.scale * value for value in floors if value > 0)])
+            axis.set_ylim(0.8 * low, 1.25 * positive.max())
         return
     bottom = np.percentile(drawn[:, drawn.shape[1] // 2 :], HIDDEN_PERCENT)
     margin = 0.1 * (drawn.max() - bottom)

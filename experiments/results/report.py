@@ -9,7 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.errors import UserError
-from experiments.results import environments, failures, figures, intervals, learning_rates, tables
+from experiments.results import (
+    environments,
+    failures,
+    figures,
+    floors,
+    intervals,
+    learning_rates,
+    tables,
+)
 from experiments.results.described import Metric
 from experiments.results.learning_rates import Rates
 from experiments.results.read import Results, read
@@ -130,7 +138,8 @@ def _figures(
     ):
         shown = split if part == "test" else part
         level = results.chance[metric.name].get(data)
-        figure = figures.draw(final, final_trials, part, metric, rates, chance=level)
+        found = floors.of_data(results.summaries, data, metric.name)
+        figure = figures.draw(final, final_trials, part, metric, rates, chance=level, floors=found)
         picture = io.BytesIO()
         with warnings.catch_warnings():
             # A letter that the font lacks is drawn as a box.
@@ -342,7 +351,10 @@ def _header(data: str, split: str, rows: pd.DataFrame, results: Results) -> str:
             "**These are not test results**: data.validation_examples holds out a part of the "
             "training split, and the trials were evaluated on it."
         )
-    lines += environments.remarks(
-        {source: results.summaries[source] for source in sorted(set(rows.source))}
-    )
+    summaries = {source: results.summaries[source] for source in sorted(set(rows.source))}
+    objective = results.objective
+    for meaning, values in floors.of_data(summaries, data, objective.name).items():
+        shown = " and ".join(tables.shown(value, objective) for value in values)
+        lines.append(f"For comparison, the {meaning} has the {objective.label} {shown}.")
+    lines += environments.remarks(summaries)
     return "\n\n".join(lines) + "\n"

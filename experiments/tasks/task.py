@@ -88,6 +88,24 @@ class TrainStep(Protocol):
         """Returns the state after the update and the batch's metrics before it."""
 
 
+class Sampling(NamedTuple):
+    """How to continue a text.
+
+    Attributes:
+      prompt: the text to continue; None starts with a token of the task's choice.
+      length: number of tokens to draw.
+      temperature: divides the logits; 0 always takes the most likely token.
+      top_k: only this many of the most likely tokens are drawn; None allows all.
+      seed: seed of the draw.
+    """
+
+    prompt: str | None
+    length: int
+    temperature: float
+    top_k: int | None
+    seed: int
+
+
 class Task(NamedTuple):
     """What is learned. Everything outside `tasks/` uses only these fields.
 
@@ -111,6 +129,8 @@ class Task(NamedTuple):
       evaluation: the Collection that `eval_step` returns, if it has more than `collection`.
       pictures: state -> uint8 images [height, width, channels] by name, with 1 or 3 channels; each
         epoch of a run writes them. None for none.
+      predict: what `experiments.predict` prints for a trained state, or None if the task predicts
+        nothing.
     """
 
     data: str
@@ -127,6 +147,7 @@ class Task(NamedTuple):
     floors: Callable[[], Mapping[str, Floor]] = no_floors
     evaluation: type[clu_metrics.Collection] | None = None
     pictures: Callable[[TrainState], Mapping[str, jax.Array]] | None = None
+    predict: Callable[[TrainState, Sampling], str] | None = None
 
     def no_metrics(self) -> Any:
         """Returns the metrics of no training examples."""

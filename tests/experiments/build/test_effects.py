@@ -31,6 +31,11 @@ RICH = {
 RESNET = {**PLAIN, "model.name": "resnet10"}
 GOOGLENET = {**PLAIN, "model.name": "googlenet", "model.width_multiplier": 0.05}
 VGG = {**PLAIN, "model.name": "vgg9", "data.image_size": 16}
+LANGUAGE = {
+    **{"task.name": "language_model", "data.name": "markov", "model.name": "transformer"},
+    **{"model.width": 8, "data.context_length": 16, "model.num_layers": 1},
+    "schedule.name": "constant",
+}
 # Each field's other value, and the configs in which it is tried besides PLAIN and RICH.
 VALUES = {
     "seed": (3,),
@@ -47,11 +52,17 @@ VALUES = {
     "data.zca_epsilon": (0.5,),
     "data.augment": (False, {**RICH, "data.crop_padding": 4}),
     "data.crop_padding": (2,),
+    "data.context_length": (8, LANGUAGE),
+    "data.tokens": ("bytes", LANGUAGE),
     "model.name": ("nn3",),
     "model.width_multiplier": (0.04,),
     "model.variant": ("imagenet", {**RESNET, "data.image_size": 32}),
     "model.dtype": ("bfloat16",),
     "model.matmul_precision": ("highest",),
+    "model.num_layers": (2, LANGUAGE),
+    "model.num_heads": (2, LANGUAGE),
+    "model.width": (16, LANGUAGE),
+    "model.tied_embeddings": (False, LANGUAGE),
     "model.batch_norm": (True, VGG),
     "model.auxiliary_heads": (True, GOOGLENET),
     "model.dropout_rate": (0.25, VGG),
@@ -112,7 +123,7 @@ VALUES = {
     "checkpoint.max_to_keep": (5,),
 }
 # Other data sets need files. A task of the user's own is tested below.
-NEVER_ACTS_HERE = {"data.data_dir", "data.name"}
+NEVER_ACTS_HERE = {"data.data_dir", "data.name", "data.tokens"}
 
 
 def other_task(config, axis_name):
@@ -150,9 +161,8 @@ def slow_outcome(experiment):
         for array in split.values()
     ]
     state = jax.eval_shape(lambda key: task.init(key, experiment.optimizer), jax.random.key(0))
-    batch = {
-        name: jax.ShapeDtypeStruct((4, *a.shape[1:]), a.dtype) for name, a in data.train.items()
-    }
+    split, indices = parallel.shapes_of(data.train), jax.ShapeDtypeStruct((4,), jax.numpy.int32)
+    batch = jax.eval_shape(task.batch, split, indices, jax.random.key(0))
 
     def train_step(state, batch):
         return task.train_step(state, batch, experiment.optimizer)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import base, quickstart
 from experiments.build.experiment import build
+from experiments.build.language_model import LANGUAGE_MODELS, TOKENS
 from experiments.build.models import ATTENTION, DTYPES, MODELS
 from experiments.build.optimizers import MASKS, OPTIMIZERS, WEIGHT_DECAY_MODES
 from experiments.build.schedules import SCHEDULES
@@ -27,7 +28,8 @@ from tests.experiments.build.edits import MISSING, assert_one_sentence, change, 
 # The names that each field accepts, from the module that owns them.
 CHOICES = {
     "task.name": tuple(TASKS),
-    "model.name": tuple(MODELS),
+    "data.tokens": tuple(TOKENS),
+    "model.name": (*MODELS, *LANGUAGE_MODELS),
     "model.variant": tuple(VARIANTS),
     "model.dtype": tuple(DTYPES),
     "model.matmul_precision": tuple(MATMUL_PRECISIONS),
@@ -59,6 +61,8 @@ PLAUSIBLE = {
     "data.zca_epsilon": st.floats(1e-30, 1e30),
     "data.augment": st.booleans(),
     "data.crop_padding": st.integers(0, 20),
+    "data.context_length": st.integers(1, 300),
+    "data.tokens": st.sampled_from(CHOICES["data.tokens"]),
     # Large networks take long to trace, so small ones are more likely.
     "model.name": st.sampled_from(["nn2", "nn3", "lenet4", "resnet10"] * 9 + [*MODELS]),
     "model.width_multiplier": st.sampled_from([0.01, 0.1, 0.25, 1.0, 64]),
@@ -68,6 +72,10 @@ PLAUSIBLE = {
     "model.batch_norm": st.booleans(),
     "model.auxiliary_heads": st.booleans(),
     "model.dropout_rate": st.none() | st.sampled_from([0.0, 0.5, 0.999]),
+    "model.num_layers": st.integers(1, 3),
+    "model.num_heads": st.sampled_from([1, 2, 3, 4]),
+    "model.width": st.sampled_from([4, 8, 32]),
+    "model.tied_embeddings": st.booleans(),
     "model.attention.name": st.sampled_from(CHOICES["model.attention.name"]),
     "model.attention.patch_size": st.sampled_from([1, 2, 4, 8, 16]),
     "model.attention.width": st.sampled_from([4, 8, 32, 64, 16384]),
@@ -170,8 +178,15 @@ def related(names, lead):
     )
 
 
+LANGUAGE_MODEL = [
+    *(("task.name", "language_model"), ("data.name", "markov"), ("model.name", "transformer")),
+    *(("model.attention.name", "beside"), ("model.attention.width", 64)),
+]
+OF_LANGUAGE_MODELS = ["data.context_length", "data.tokens", "data.validation_examples"]
+OF_LANGUAGE_MODELS += [f"model.{name}" for name in ("num_layers", "num_heads", "width", "dtype")]
 CHANGES = (
-    related([name for name in PLAUSIBLE if name.startswith("schedule.")], "schedule.name")
+    related(OF_LANGUAGE_MODELS, "model.tied_embeddings").map(lambda some: some + LANGUAGE_MODEL)
+    | related([name for name in PLAUSIBLE if name.startswith("schedule.")], "schedule.name")
     | related(
         [name for name in PLAUSIBLE if name.startswith(("model.", "data.", "optim"))], "model.name"
     )

@@ -27,6 +27,20 @@ SMALL_SWEEP = (
     "--config=tests/experiments/sweeping/small_config.py",
     "--config.base.log_every_steps=4",
 )
+# A small run of every other task, whose epochs take about a second.
+OTHER_TASKS = {
+    "language_model": (
+        "--config=configs/language_model.py",
+        "--config.batch_size=1024",
+        "--config.eval_batch_size=4096",
+        "--config.log_every_steps=8",
+        "--config.data.context_length=8",
+        "--config.model.num_layers=1",
+        "--config.model.num_heads=2",
+        "--config.model.width=8",
+        "--config.model.dropout_rate=0.1",
+    ),
+}
 COMMANDS = {"experiments.train": SMALL, "experiments.sweep": SMALL_SWEEP}
 
 
@@ -38,14 +52,16 @@ class Life:
       *options: flags of the command, beyond those in `COMMANDS`.
       devices: number of virtual CPU devices.
       command: a key of `COMMANDS`.
+      task: a key of `OTHER_TASKS`, or None for the classification of `COMMANDS`.
     """
 
-    def __init__(self, workdir, *options, devices=1, command="experiments.train"):
+    def __init__(self, workdir, *options, devices=1, command="experiments.train", task=None):
         self.workdir = Path(workdir)
         self._logs = tempfile.TemporaryDirectory(prefix="life-")
         self.out, self.err = (Path(self._logs.name) / name for name in ("out", "err"))
         self._errors = ""
-        self._command = [command, *COMMANDS[command], f"--workdir={self.workdir}", *options]
+        small = OTHER_TASKS[task] if task else COMMANDS[command]
+        self._command = [command, *small, f"--workdir={self.workdir}", *options]
         self._devices = f"--xla_force_host_platform_device_count={devices}"
 
     def __enter__(self):
@@ -98,9 +114,9 @@ class Life:
         return self.errors().splitlines()[-1]
 
 
-def train(workdir, *options, devices=1):
+def train(workdir, *options, devices=1, task=None):
     """Runs the command to its end, and returns its exit code and standard error."""
-    with Life(workdir, *options, devices=devices) as life:
+    with Life(workdir, *options, devices=devices, task=task) as life:
         return life.wait(), life.errors()
 
 

@@ -16,6 +16,7 @@ from etils import epath
 
 from experiments.runtime import checkpoint, loop
 from tests.experiments.runtime.lives import (
+    OTHER_TASKS,
     STEPS_PER_EPOCH,
     Life,
     is_saving,
@@ -29,9 +30,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 EPOCHS = "--config.epochs=60"
 
 
-def finish(workdir, *options, devices=1):
+def finish(workdir, *options, devices=1, task=None):
     """Runs the command until it succeeds, and returns the result."""
-    code, errors = train(workdir, *options, devices=devices)
+    code, errors = train(workdir, *options, devices=devices, task=task)
     assert code == 0, errors
     return result(workdir)
 
@@ -90,6 +91,19 @@ def test_killed_run_resumes_to_the_same_result(tmp_path, kills, devices):
     assert json.loads((workdir / "summary.json").read_text())["device_count"] == devices
     assert during_a_save >= kills // 4
     print(f"{kills} kills, {during_a_save} of them during a save")
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_killed_run_of_every_task_resumes_to_the_same_result(tmp_path, task):
+    """One kill hits a save, and one a random moment in an epoch."""
+    undisturbed = finish(tmp_path / "undisturbed", "--config.epochs=4.5", task=task)
+    workdir = tmp_path / "run"
+    for kill in (kill_during_a_save, lambda life: kill_after_an_epoch(life, 0.2)):
+        with Life(workdir, "--config.epochs=4.5", task=task) as life:
+            kill(life)
+            assert life.wait() == -signal.SIGKILL
+        assert not (workdir / "summary.json").exists()
+    assert finish(workdir, "--config.epochs=4.5", task=task) == undisturbed
 
 
 def test_stopped_run_saves_within_an_epoch_and_resumes(tmp_path, undisturbed):

@@ -1,0 +1,92 @@
+"""Turns a config into the task of a language model."""
+
+import os
+from collections.abc import Callable
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from experiments.build import names
+from experiments.build.models import DTYPES
+from experiments.data import text
+from experiments.errors import UserError
+from experiments.models.transformer import Transformer
+from experiments.tasks import language_model
+from experiments.tasks.task import Task
+
+TOKENS = {"characters": False, "bytes": True}
+
+
+def make_task(config: ConfigDict, axis_name: str | None) -> Task:
+    """Builds the task of predicting each character of a text from the ones before it.
+
+    Args:
+      config: a config that `fields.check` accepted.
+      axis_name: the mapped axis along which devices share a batch, if there is one.
+
+    Returns:
+      The task.
+
+    Raises:
+      UserError: a name is unknown, the text cannot be used, or the fields do not fit each other.
+    """
+    make_model = names.resolve("model.name", config.model.name, LANGUAGE_MODELS)
+    corpus = _corpus(config.data)
+    return language_model.make_task(
+        corpus=corpus,
+        model_name=f"{config.model.name} ({config.model.num_layers} layers, width "
+        f"{config.model.width})",
+        model=make_model(config.model, corpus.vocabulary.size, config.data.context_length),
+        context_length=config.data.context_length,
+        accumulate_steps=config.parallel.accumulate_steps,
+        axis_name=axis_name,
+    )
+
+
+def _corpus(config: ConfigDict) -> text.Corpus:
+    """Returns the text, with a training split of at least one window."""
+    options = {}
+    if config.name != "markov":
+        data_dir = config.data_dir
+        use_bytes = names.choose("data.tokens", config.tokens, TOKENS)
+        options = {"data_dir": data_dir and os.path.expanduser(data_dir), "use_bytes": use_bytes}
+    corpus = text.describe(config.name, **options)
+    windows = language_model.num_windows(corpus.num_train, config.context_length)
+    if not windows:
+        raise UserError(
+            f"data.context_length={config.context_length} is too long for the text {corpus.name}, "
+            f"whose training split has {corpus.num_train} tokens; a window at any offset needs "
+            f"{2 * config.context_length}"
+        )
+    held_out = config.validation_examples
+    if held_out >= windows:
+        raise UserError(
+            f"data.validation_examples={held_out} leaves no training examples: {corpus.name} has "
+            f"{windows} windows of {config.context_length} tokens"
+        )
+    return text.hold_out(corpus, held_out * config.context_length) if held_out else corpus
+
+
+def _transformer(config: ConfigDict, vocabulary_size: int, context_length: int) -> nn.Module:
+    if config.width % config.num_heads:
+        raise UserError(
+            f"model.num_heads={config.num_heads} does not divide model.width={config.width}"
+        )
+    rate = config.dropout_rate
+    return Transformer(
+        vocabulary_size=vocabulary_size,
+        context_length=context_length,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        width=config.width,
+        dropout_rate=0.0 if rate is None else rate,
+        tied_embeddings=config.tied_embeddings,
+        dtype=names.choose("model.dtype", config.dtype, DTYPES),
+    )
+
+
+# From the section `model`, the number of tokens, and the length of the context to a Linen module,
+# called as `module(tokens, train=train)`, from int32 tokens [batch, length] to float32 logits.
+LANGUAGE_MODELS: dict[str, Callable[[ConfigDict, int, int], nn.Module]] = {
+    "transformer": _transformer
+}

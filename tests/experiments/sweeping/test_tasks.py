@@ -1,0 +1,47 @@
+"""Sweeps of every task: a trial in the table equals the run of its config alone."""
+
+import json
+
+import pandas as pd
+import pytest
+from etils import epath
+
+from configs import language_model
+from configs.sweeps import base
+from experiments.build.experiment import build
+from experiments.build.sweeps import read_sweep
+from experiments.runtime import loop
+from experiments.sweeping.run import run
+
+pytestmark = pytest.mark.slow
+
+
+def small_language_model():
+    config = language_model.get_config()
+    config.update(epochs=2.0, batch_size=2048, eval_batch_size=4096, log_every_steps=20)
+    config.data.context_length = 8
+    config.model.update(num_layers=1, num_heads=2, width=8, dropout_rate=0.1)
+    return config
+
+
+TASKS = {"language_model": small_language_model}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_trial_equals_the_run_alone(tmp_path, task):
+    config = base.make(TASKS[task]())
+    config.settings = ({"name": "config"}, {"name": "constant", "schedule.name": "constant"})
+    config.seeds = (0, 3)
+    run(read_sweep(config), epath.Path(tmp_path / "sweep"))
+    alone = TASKS[task]()
+    alone.seed = 3
+    loop.run(build(alone), epath.Path(tmp_path / "run"))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    of_run = pd.DataFrame([json.loads(line) for line in lines])
+    trials = pd.read_csv(tmp_path / "sweep" / "trials.csv")
+    of_trial = trials[(trials.setting == "config") & (trials.seed == 3)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(of_trial[of_run.columns], of_run, rtol=1e-4, check_dtype=False)
+    summaries = [
+        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("sweep", "run")
+    ]
+    assert summaries[0]["floors"] == {summaries[1]["data"]: summaries[1]["floors"]}
