@@ -28,6 +28,12 @@ def get_config() -> ConfigDict:
     config.task.name = "classification"  # TASKS in experiments/build/tasks.py
     config.task.options = ConfigDict()  # fields of a task defined elsewhere; any names
 
+    # The task linear_regression: Gaussian inputs with variances i**-exponent
+    config.linear_regression = ConfigDict()
+    config.linear_regression.dimensions = 100  # number of inputs
+    config.linear_regression.exponent = 1.0  # decay of the spectrum
+    config.linear_regression.noise = 0.1  # standard deviation of the labels' noise
+
     config.data = ConfigDict()
     # Classification: digits, or an image classification data set of tfds. Language model: markov
     # (drawn from a random chain), folder (the .txt files in data_dir), or a tfds data set of texts

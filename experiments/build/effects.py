@@ -18,6 +18,10 @@ NEEDS = {
     "data.data_dir": "a data set other than digits and markov",
     "data.context_length": "task.name='language_model'",
     "data.tokens": "a language model of a text other than markov",
+    **dict.fromkeys(
+        (f"linear_regression.{name}" for name in ("dimensions", "exponent", "noise")),
+        "task.name='linear_regression'",
+    ),
     "data.zca_epsilon": "the step zca in data.preprocess",
     "data.crop_padding": "data.augment=True",
     "schedule.restart_multiplier": "a schedule with restarts, and schedule.restart_interval_epochs",

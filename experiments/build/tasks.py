@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from experiments.build import language_model, names
+from experiments.build import language_model, linear_regression, names
 from experiments.build.models import has_batch_norm, make_model, model_label
 from experiments.data import augment, datasets, preprocess
 from experiments.errors import UserError
@@ -159,4 +159,5 @@ def _check_images(config: ConfigDict, dataset: datasets.DatasetInfo) -> None:
 TASKS: dict[str, Callable[[ConfigDict, str | None], Task]] = {
     "classification": _classification,
     "language_model": language_model.make_task,
+    "linear_regression": linear_regression.make_task,
 }

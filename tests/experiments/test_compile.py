@@ -110,6 +110,17 @@ def test_quickstart_compiles_for_four_chips_of_v5e():
 
 @pytest.mark.slow
 @pytest.mark.skipif(WITHOUT_LIBTPU, reason="needs libtpu")
+def test_linear_regression_compiles_for_eight_chips_of_v5e():
+    process = run("--config=configs/linear_regression.py", "--topology=v5e:2x4")
+    assert process.returncode == 0, process.stderr
+    rows = rows_of(process.stdout)
+    assert rows["examples per step"] == ["16 (2 per chip)"]
+    assert rows["total memory, GB"][0].endswith(" of 16: fits")
+    assert "all-reduce" in rows["collectives"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(WITHOUT_LIBTPU, reason="needs libtpu")
 def test_batch_that_does_not_fit_ends_with_code_1_and_the_largest_that_does():
     """The memory of the chip is reduced, so that only part of the batch fits."""
     small = (

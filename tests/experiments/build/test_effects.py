@@ -28,6 +28,7 @@ RICH = {
     **{"schedule.restart_interval_epochs": 2.0, "guard.loss_threshold": 4.5},
     "guard.max_rollbacks": 1,
 }
+REGRESSION = {"task.name": "linear_regression", "epochs": 0.1, "schedule.name": "constant"}
 RESNET = {**PLAIN, "model.name": "resnet10"}
 GOOGLENET = {**PLAIN, "model.name": "googlenet", "model.width_multiplier": 0.05}
 VGG = {**PLAIN, "model.name": "vgg9", "data.image_size": 16}
@@ -44,6 +45,9 @@ VALUES = {
     "eval_batch_size": (100,),
     "log_every_steps": (7,),
     "task.name": (f"{__name__}:other_task",),
+    "linear_regression.dimensions": (3, REGRESSION),
+    "linear_regression.exponent": (2.0, REGRESSION),
+    "linear_regression.noise": (0.5, REGRESSION),
     "data.name": ("mnist_like",),
     "data.data_dir": ("elsewhere",),
     "data.image_size": (4,),
@@ -161,16 +165,17 @@ def slow_outcome(experiment):
         for array in split.values()
     ]
     state = jax.eval_shape(lambda key: task.init(key, experiment.optimizer), jax.random.key(0))
-    split, indices = parallel.shapes_of(data.train), jax.ShapeDtypeStruct((4,), jax.numpy.int32)
-    batch = jax.eval_shape(task.batch, split, indices, jax.random.key(0))
+    split = parallel.shapes_of(data.train)
+    shape = (4,) if experiment.strategy == "jit" else (2, 4)
+    indices = jax.ShapeDtypeStruct(shape, np.int32)
 
-    def train_step(state, batch):
+    def train_step(state, split, indices):
+        batch = task.batch(split, indices, jax.random.key(0))
         return task.train_step(state, batch, experiment.optimizer)
 
     if experiment.strategy == "pmap":
-        batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape), a.dtype), batch)
-        train_step = jax.vmap(train_step, in_axes=(None, 0), axis_name=parallel.AXIS)
-    return *hashes, str(jax.make_jaxpr(train_step)(state, batch))
+        train_step = jax.vmap(train_step, in_axes=(None, None, 0), axis_name=parallel.AXIS)
+    return *hashes, str(jax.make_jaxpr(train_step)(state, split, indices))
 
 
 BUILT = {}  # experiments and their outcomes by config, built once for all fields

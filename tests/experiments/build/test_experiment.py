@@ -154,8 +154,12 @@ BAD = [
     (
         "task.name",
         "regression",
-        "task.name='regression' is unknown; choose from classification, or",
+        "task.name='regression' is unknown; choose from classification, .*, or",
     ),
+    ("linear_regression.dimensions", 0, "dimensions=0 is out of range; it must be at least 1"),
+    ("linear_regression.exponent", -1.0, "exponent=-1.0 is out of range; it must be at least 0"),
+    ("linear_regression.noise", -0.1, "noise=-0.1 is out of range; it must be at least 0"),
+    ("linear_regression.noise", 0.5, r"noise=0\.5 has no .*; it needs task.name='linear_regr"),
     ("task.name", "no_such:task", "task.name='no_such:task' cannot be imported: ModuleNotFoundE"),
     ("model.name", "resnet\n18", r"model.name='resnet\\n18' is unknown; choose from nn2, nn3, "),
     ("model.name", "x" * 10**6, "model.name='x{199}... is unknown; choose from nn2, nn3, "),

@@ -83,7 +83,7 @@ TRIALS = (
 
 def given(optimizer):
     """An optimizer without weight decay of its own, whose weight decay acts on the gradient."""
-    return lambda rate, decay, **fields: optax.chain(
+    return lambda rate, decay, /, **fields: optax.chain(
         optax.add_decayed_weights(decay), optimizer(rate, **fields)
     )
 
@@ -91,7 +91,7 @@ def given(optimizer):
 def moved(optimizer):
     """An optimizer without weight decay of its own, whose weight decay acts on the parameters."""
 
-    def chain(rate, decay, **fields):
+    def chain(rate, decay, /, **fields):
         decayed = optax.chain(
             optax.set_to_zero(),
             optax.add_decayed_weights(decay),
@@ -113,7 +113,7 @@ def moved(optimizer):
 
 def own(optimizer):
     """An optimizer whose weight decay is an argument."""
-    return lambda rate, decay, **fields: optimizer(rate, weight_decay=decay, **fields)
+    return lambda rate, decay, /, **fields: optimizer(rate, weight_decay=decay, **fields)
 
 
 def adafactor(rate, decay):

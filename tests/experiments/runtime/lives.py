@@ -40,6 +40,11 @@ OTHER_TASKS = {
         "--config.model.width=8",
         "--config.model.dropout_rate=0.1",
     ),
+    "linear_regression": (
+        "--config=configs/linear_regression.py",
+        "--config.batch_size=1",
+        "--config.log_every_steps=4",
+    ),
 }
 COMMANDS = {"experiments.train": SMALL, "experiments.sweep": SMALL_SWEEP}
 
