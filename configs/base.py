@@ -134,6 +134,18 @@ def get_config() -> ConfigDict:
     # Whether to keep the weights at the end of the last cycle; None: off
     config.averaging.cycle_snapshots = config_dict.placeholder(bool)
 
+    # task.name='gan'; model.name is one of GANS in experiments/build/gan.py
+    config.gan = ConfigDict()
+    config.gan.loss = "non_saturating"  # LOSSES in experiments/tasks/adversarial.py
+    config.gan.gradient_penalty = 10.0  # wasserstein: factor of the penalty
+    config.gan.latent_size = 64  # normal random numbers from which an image is generated
+    # Updates of the discriminator per step, each on its own part of the batch
+    config.gan.discriminator_steps = 1
+    config.gan.generator_rate = 1.0  # factor of the schedule's learning rate
+    config.gan.discriminator_rate = 1.0  # factor of the schedule's learning rate
+    config.gan.spectral_norm = False  # of the discriminator, in place of its batch norm
+    config.gan.upsampling = "pixel_shuffle"  # or transposed (convolutions)
+
     # naveen2024, eq. (5), and the remedy in its text: earlier weights, and another schedule
     config.guard = ConfigDict()
     # A run stops at a step with a higher loss (naveen2024: 4.5); None: only if the loss or a

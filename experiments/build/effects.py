@@ -29,6 +29,14 @@ NEEDS = {
     "schedule.restart_decay": "a schedule with restarts, and schedule.restart_interval_epochs",
     "schedule.warmup_init_value": "a schedule.warmup_epochs of at least one step",
     "schedule.base": "log annealing with schedule.variant='paper'",
+    **dict.fromkeys(
+        (
+            *("gan.loss", "gan.latent_size", "gan.discriminator_steps", "gan.generator_rate"),
+            *("gan.discriminator_rate", "gan.spectral_norm", "gan.upsampling"),
+        ),
+        "task.name='gan'",
+    ),
+    "gan.gradient_penalty": "task.name='gan' with gan.loss='wasserstein'",
     "guard.grace_epochs": "guard.loss_threshold",
     "guard.peak_factor": "guard.max_rollbacks of at least 1",
     "guard.extra_warmup_epochs": "guard.max_rollbacks of at least 1",

@@ -238,5 +238,7 @@ OPTIMIZERS: dict[str, Callable[[ConfigDict], optax.GradientTransformation | Step
     "schedule_free_sgd": _schedule_free_sgd,
     "sgd": _sgd,
 }
+# The schedule is inside these, so their updates cannot be multiplied to change the learning rate.
+INNER_SCHEDULE = frozenset({"prodigy", "schedule_free_adamw", "schedule_free_sgd"})
 # Weight decay of these acts on the update by default, as in their papers or their authors' code.
 DECOUPLED = frozenset(OPTIMIZERS) - {"adagrad", "adam", "rmsprop", "schedule_free_sgd", "sgd"}

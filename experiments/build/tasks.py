@@ -1,14 +1,13 @@
 """Turns a config into a task: its data set, model, loss, and augmentation."""
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from experiments.build import language_model, linear_regression, names
+from experiments.build import gan, images, language_model, linear_regression, names
 from experiments.build.models import has_batch_norm, make_model, model_label
 from experiments.data import augment, datasets, preprocess
 from experiments.errors import UserError
@@ -18,7 +17,6 @@ from experiments.tasks.task import Task
 
 # jax's name of each `model.matmul_precision`; None leaves jax's own setting.
 MATMUL_PRECISIONS = {"default": None, "high": "high", "highest": "highest"}
-MAX_BYTES = 2**34  # size limit of a data set, which stays in memory
 
 
 def make_task(config: ConfigDict, *, axis_name: str | None) -> Task:
@@ -60,12 +58,7 @@ def _at_precision(function: Callable[..., Any], precision: str | None) -> Callab
 
 def _classification(config: ConfigDict, axis_name: str | None) -> Task:
     loss = names.resolve("loss.name", config.loss.name, LOSSES)
-    data_dir = None if config.data.name == "digits" else config.data.data_dir
-    dataset = datasets.describe(
-        config.data.name,
-        data_dir=data_dir and os.path.expanduser(data_dir),
-        image_size=config.data.image_size,
-    )
+    dataset = images.describe(config.data)
     steps = {
         name: names.resolve("data.preprocess", name, preprocess.STEPS)
         for name in config.data.preprocess
@@ -78,20 +71,7 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
             )
     preprocess.check(config.data.preprocess)
     preprocess.check_size(config.data.preprocess, dataset.image_shape)
-    num_validation = config.data.validation_examples
-    if num_validation:
-        if num_validation >= dataset.num_train:
-            raise UserError(
-                f"data.validation_examples={num_validation} leaves no training examples: "
-                f"{dataset.name} has {dataset.num_train} training images"
-            )
-        dataset = datasets.hold_out(dataset, num_validation)
-    elif not dataset.num_test:
-        raise UserError(
-            f"data set {dataset.name!r} has no split test or validation; set "
-            "data.validation_examples to the number of training examples to evaluate instead"
-        )
-    _check_images(config, dataset)
+    _check_padding(config.data, dataset.image_shape)
     sync_batch_norm = axis_name is not None and config.parallel.sync_batch_norm
     model = make_model(
         config.model,
@@ -139,25 +119,19 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
     )
 
 
-def _check_images(config: ConfigDict, dataset: datasets.DatasetInfo) -> None:
-    height, width, channels = dataset.image_shape
-    num_bytes = (dataset.num_train + dataset.num_test) * height * width * channels
-    if num_bytes > MAX_BYTES:
+def _check_padding(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
+    height, width, _ = image_shape
+    if config.augment and config.crop_padding >= min(height, width):
         raise UserError(
-            f"{dataset.name} takes {num_bytes / 1e9:.0f} GB as images of {height}x{width} pixels, "
-            f"and a data set must fit into {MAX_BYTES / 1e9:.0f} GB of memory; set a smaller "
-            "data.image_size"
-        )
-    if config.data.augment and config.data.crop_padding >= min(height, width):
-        raise UserError(
-            f"data.crop_padding={config.data.crop_padding} must be less than the side of the "
-            f"images, which are {height}x{width}"
+            f"data.crop_padding={config.crop_padding} must be less than the side of the images, "
+            f"which are {height}x{width}"
         )
 
 
 # From the config and the mapped axis (None under jit) to the task.
 TASKS: dict[str, Callable[[ConfigDict, str | None], Task]] = {
     "classification": _classification,
+    "gan": gan.make_task,
     "language_model": language_model.make_task,
     "linear_regression": linear_regression.make_task,
 }

@@ -15,7 +15,9 @@ from experiments.build.experiment import Experiment
 from experiments.errors import Stopped, UserError
 from experiments.program import assemble, averaging, parallel
 from experiments.program.alarm import Alarm
+from experiments.program.state import TrainState
 from experiments.program.steps import Metrics, pieces
+from experiments.program.weights import as_they_are
 from experiments.runtime import guard, memory, processes, progress, signals, summary, workdir
 from experiments.runtime.checkpoint import Checkpointer
 from experiments.runtime.profiler import Profiler, Window
@@ -278,7 +280,7 @@ def _train_epochs(
             if telemetry:
                 telemetry.epoch(current.history[-1])
             if setup.programs.pictures:
-                pictures = jax.device_get(setup.programs.pictures(current.state))
+                pictures = _pictures(setup, current.state, step)
                 if telemetry:
                     telemetry.pictures(step, pictures)
             if step == num_steps or epoch % experiment.checkpoints.every_epochs == 0:
@@ -363,6 +365,21 @@ def _evaluate_epoch(setup: Setup, current: Progress, step: int) -> Progress:
         metrics=setup.no_metrics,
         seconds=0.0,
     )
+
+
+def _pictures(setup: Setup, state: TrainState, step: int) -> dict[str, np.ndarray]:
+    """Returns the pictures of the weights and of their averages, by name."""
+    names = setup.experiment.averaging.names_after(step, setup.experiment.steps_per_epoch)
+    # Batch statistics of the equal-weight mean would need a pass over the training split.
+    averaged = {
+        f"{name}_": state.replace(**state.averages[name]) for name in names if name != "swa"
+    }
+    draw: Any = setup.programs.pictures
+    pictures = draw(state)
+    for prefix, weights in averaged.items():
+        drawn = draw(as_they_are(weights))
+        pictures |= {f"{prefix}{name}": picture for name, picture in drawn.items()}
+    return jax.device_get(pictures)
 
 
 def _scalars(metrics: Mapping[str, Metrics]) -> dict[str, float]:

@@ -19,8 +19,10 @@ from experiments.build.schedules import SCHEDULES
 from experiments.build.tasks import MATMUL_PRECISIONS, TASKS
 from experiments.data.preprocess import STEPS
 from experiments.errors import UserError
+from experiments.models import dcgan
 from experiments.models.layers import VARIANTS
 from experiments.program import assemble, parallel
+from experiments.tasks import adversarial
 from experiments.tasks.losses import LOSSES
 from loganneal_jax import cyclical, phases
 from tests.experiments.build.edits import MISSING, assert_one_sentence, change, leaves
@@ -41,6 +43,8 @@ CHOICES = {
     "schedule.variant": tuple(cyclical.VARIANTS),
     "schedule.cooldown": tuple(phases.COOLDOWNS),
     "loss.name": tuple(LOSSES),
+    "gan.loss": tuple(adversarial.LOSSES),
+    "gan.upsampling": tuple(dcgan.UPSAMPLING),
     "parallel.strategy": tuple(parallel.STRATEGIES),
 }
 # Plausible values of every field, each on its own.
@@ -121,6 +125,14 @@ PLAUSIBLE = {
     "schedule.triangle_decay_rate": st.floats(0, 1, exclude_min=True),
     "loss.name": st.sampled_from(CHOICES["loss.name"]),
     "loss.label_smoothing": st.floats(0, 1, exclude_max=True),
+    "gan.loss": st.sampled_from(CHOICES["gan.loss"]),
+    "gan.gradient_penalty": st.floats(0, 1e30),
+    "gan.latent_size": st.integers(1, 16384),
+    "gan.discriminator_steps": st.sampled_from([1, 2, 64, 16384]),
+    "gan.generator_rate": st.floats(0, 10, exclude_min=True),
+    "gan.discriminator_rate": st.floats(0, 10, exclude_min=True),
+    "gan.spectral_norm": st.booleans(),
+    "gan.upsampling": st.sampled_from(CHOICES["gan.upsampling"]),
     "parallel.strategy": st.sampled_from(CHOICES["parallel.strategy"]),
     "parallel.sync_batch_norm": st.booleans(),
     "parallel.accumulate_steps": st.sampled_from([1, 1, 1, 2, 4, 65536]),

@@ -40,6 +40,14 @@ OTHER_TASKS = {
         "--config.model.width=8",
         "--config.model.dropout_rate=0.1",
     ),
+    "gan": (
+        "--config=configs/gan_mnist.py",
+        "--config.data.name=digits",
+        "--config.batch_size=32",
+        "--config.eval_batch_size=360",
+        "--config.log_every_steps=4",
+        "--config.model.width_multiplier=0.05",
+    ),
     "linear_regression": (
         "--config=configs/linear_regression.py",
         "--config.batch_size=1",

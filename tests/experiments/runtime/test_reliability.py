@@ -104,6 +104,12 @@ def test_killed_run_of_every_task_resumes_to_the_same_result(tmp_path, task):
             assert life.wait() == -signal.SIGKILL
         assert not (workdir / "summary.json").exists()
     assert finish(workdir, "--config.epochs=4.5", task=task) == undisturbed
+    pictures, expected = (
+        {file.name: file.read_bytes() for file in directory.glob("pictures/*")}
+        for directory in (workdir, tmp_path / "undisturbed")
+    )
+    assert pictures == expected
+    assert len(pictures) == (10 if task == "gan" else 0)  # last and averaged weights
 
 
 def test_stopped_run_saves_within_an_epoch_and_resumes(tmp_path, undisturbed):

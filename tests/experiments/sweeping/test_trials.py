@@ -13,6 +13,7 @@ from configs.sweeps import digits
 from experiments.build.sweeps import read_sweep
 from experiments.program import assemble, parallel
 from experiments.sweeping import plan, trials
+from tests.experiments.build.test_gan import small_experiment as small_gan
 
 SETTINGS = (
     {"name": "constant", "schedule.name": "constant", "schedule.peak_value": 0.05},
@@ -242,3 +243,29 @@ def test_memory_share_is_a_part_of_the_memory_of_a_device(monkeypatch):
     monkeypatch.setattr(os, "sysconf", sizes.get)
     monkeypatch.setattr(jax, "local_device_count", lambda: 8)
     assert trials.memory_share() == 4_096_000 / 2 / 8
+
+
+def test_gan_in_a_table_equals_its_run_alone():
+    """Its metrics are computed from sums over all images of a trial."""
+    fields = {"batch_size": 256, "optimizer.momentum": 0.0, "epochs": 2.0}
+    block_trials = [
+        plan.Trial("final", name, {}, small_gan(**fields, **{"seed": seed, "schedule.name": name}))
+        for name, seed in (("constant", 0), ("cosine", 7))
+    ]
+    state, train, test = run_block(block_trials)
+    names = ("loss", "frechet_distance", "kid")
+    means = trials.means({"train": [train], "test": [test]})
+    for index, trial in enumerate(block_trials):
+        alone_state, alone_train, alone_test = train_alone(trial.experiment)
+        alone = {"train": alone_train.compute(), "test": alone_test.compute()}
+        for split, name in (("train", "loss"), *(("test", name) for name in names)):
+            np.testing.assert_allclose(
+                means[f"{split}_{name}"][index], alone[split][name], rtol=1e-3, atol=1e-5
+            )
+        jax.tree.map(
+            lambda ours, theirs, i=index: np.testing.assert_allclose(
+                ours[i], theirs, rtol=1e-3, atol=1e-5
+            ),
+            state.params,
+            alone_state.params,
+        )

@@ -1,0 +1,30 @@
+"""A DCGAN on MNIST.
+
+    python -m experiments.train --config=configs/gan_mnist.py
+
+Hardware: any CPU.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.epochs = 20.0
+    config.batch_size = 64
+    config.eval_batch_size = 500
+    config.log_every_steps = 100
+    config.task.name = "gan"
+    config.data.name = "mnist"
+    config.model.name = "dcgan"
+    config.model.width_multiplier = 0.25
+    config.optimizer.name = "adam"
+    config.optimizer.beta1 = 0.5
+    config.optimizer.weight_decay = 0.0
+    config.averaging.ema_decay = 0.999
+    config.schedule.name = "trapezoid"
+    config.schedule.peak_value = 5e-4
+    config.schedule.end_value = 0.0
+    return config
