@@ -35,12 +35,21 @@ def get_config() -> ConfigDict:
     config.linear_regression.noise = 0.1  # standard deviation of the labels' noise
 
     config.data = ConfigDict()
-    # Classification: digits, or an image classification data set of tfds. Language model: markov
-    # (drawn from a random chain), folder (the .txt files in data_dir), or a tfds data set of texts
+    # Classification: digits, folder (of images), or an image classification data set of tfds.
+    # Language model: markov (drawn from a random chain), folder (the .txt files in data_dir), or a
+    # tfds data set of texts
     config.data.name = "cifar10"
-    # Directory of tfds; None: TFDS_DATA_DIR, or the default of tfds
+    # Directory of tfds; None: TFDS_DATA_DIR, or the default of tfds. For folder: of the files
     config.data.data_dir = config_dict.placeholder(str)  # not for digits and markov
     config.data.image_size = config_dict.placeholder(int)  # pixels; None: the data set's own
+    # memory (decoded once, kept on the devices), stream (read from disk all the time), or auto:
+    # stream if the decoded images take more than memory_share of a device's memory
+    config.data.loading = "auto"  # not for digits
+    config.data.memory_share = 0.25  # auto
+    # Processes that read a data set; 0: a thread; None: one per core, at most 16
+    config.data.workers = config_dict.placeholder(int)  # stream
+    # Examples that may be replaced by others because they cannot be read
+    config.data.max_damaged = 0  # stream
     # Training examples that are held out and evaluated in place of the test split
     config.data.validation_examples = 0
     # Applied to the whole data set in this order; STEPS in experiments/data/preprocess.py

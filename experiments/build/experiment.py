@@ -142,6 +142,12 @@ def _build(config: ConfigDict) -> Experiment:
     _check_first_rate(config.optimizer.name, schedule)
     averages = averaging.make_averaging(config.averaging, schedule, run)
     averaging.check(averages, run, config.schedule.name, task.metrics)
+    if task.stream is not None and averages.swa_start_epoch is not None:
+        raise UserError(
+            f"averaging.swa_start_epoch={averages.swa_start_epoch} needs the training split in "
+            "memory, for its batch statistics, but the data set is streamed; set "
+            "data.loading='memory', or averaging.ema_decay instead"
+        )
     return Experiment(
         config={},
         task=task,

@@ -9,7 +9,7 @@ import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.build import features, images, names
+from experiments.build import features, images, loading, names
 from experiments.build.models import DTYPES, make_layers, model_label
 from experiments.build.optimizers import INNER_SCHEDULE
 from experiments.data import datasets
@@ -60,6 +60,7 @@ def make_task(config: ConfigDict, axis_name: str | None) -> Task:
     factory = names.resolve("model.name", config.model.name, GANS)
     loss = names.choose("gan.loss", config.gan.loss, adversarial.LOSSES)
     dataset = images.describe(config.data)
+    loading.check_in_memory(dataset)
     _check(config)
     features.check(dataset)
     sync_batch_norm = axis_name is not None and config.parallel.sync_batch_norm

@@ -7,8 +7,6 @@ from ml_collections import ConfigDict
 from experiments.data import datasets
 from experiments.errors import UserError
 
-MAX_BYTES = 2**34  # size limit of a data set, which stays in memory
-
 
 def describe(config: ConfigDict) -> datasets.DatasetInfo:
     """Describes a data set, and holds out the validation examples that the config asks for.
@@ -20,7 +18,7 @@ def describe(config: ConfigDict) -> datasets.DatasetInfo:
       The data set, which is not loaded.
 
     Raises:
-      UserError: the data set cannot be used, is too large, or would have no examples to train on or
+      UserError: the data set cannot be used, or would have no examples to train on or
         to evaluate.
     """
     data_dir = None if config.name == "digits" else config.data_dir
@@ -41,13 +39,5 @@ def describe(config: ConfigDict) -> datasets.DatasetInfo:
         raise UserError(
             f"data set {dataset.name!r} has no split test or validation; set "
             "data.validation_examples to the number of training examples to evaluate instead"
-        )
-    height, width, channels = dataset.image_shape
-    num_bytes = (dataset.num_train + dataset.num_test) * height * width * channels
-    if num_bytes > MAX_BYTES:
-        raise UserError(
-            f"{dataset.name} takes {num_bytes / 1e9:.0f} GB as images of {height}x{width} pixels, "
-            f"and a data set must fit into {MAX_BYTES / 1e9:.0f} GB of memory; set a smaller "
-            "data.image_size"
         )
     return dataset

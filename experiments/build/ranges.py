@@ -23,6 +23,7 @@ SIDE = "at least 1 and at most 4096"
 PADDING = "at least 0 and at most 4096"
 WIDTH = "at least 1 and at most 16384"
 FACTOR = "above 0 and at most 64"
+WORKERS = "at least 0 and at most 256"
 ROLLBACKS = "at least 0 and at most 1000"
 SEED = "at least 0 and below 4294967296"
 # NaN fails every comparison, so it is outside every range.
@@ -42,6 +43,7 @@ HOLDS: dict[str, Callable[[float], bool]] = {
     PADDING: lambda value: 0 <= value <= 4096,
     WIDTH: lambda value: 1 <= value <= 16384,
     FACTOR: lambda value: 0 < value <= 64,
+    WORKERS: lambda value: 0 <= value <= 256,
     ROLLBACKS: lambda value: 0 <= value <= 1000,
     SEED: lambda value: 0 <= value < 2**32,
 }
@@ -73,6 +75,9 @@ CONFIG = {
     "linear_regression.dimensions": COUNT,
     "linear_regression.exponent": RATE,
     "linear_regression.noise": RATE,
+    "data.memory_share": FRACTION,
+    "data.workers": WORKERS,
+    "data.max_damaged": EXAMPLES,
     "data.validation_examples": EXAMPLES,
     "data.image_size": SIDE,
     "data.crop_padding": PADDING,

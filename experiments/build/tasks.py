@@ -7,9 +7,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from experiments.build import gan, images, language_model, linear_regression, names
+from experiments.build import gan, images, language_model, linear_regression, loading, names
 from experiments.build.models import has_batch_norm, make_model, model_label
-from experiments.data import augment, datasets, preprocess
+from experiments.data import augment, datasets, fitting, preprocess
+from experiments.data.records import Readers, Stream
 from experiments.errors import UserError
 from experiments.tasks import classification
 from experiments.tasks.losses import LOSSES
@@ -71,7 +72,10 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
             )
     preprocess.check(config.data.preprocess)
     preprocess.check_size(config.data.preprocess, dataset.image_shape)
-    _check_padding(config.data, dataset.image_shape)
+    # Random parts of images of many sizes are cut out when they are read.
+    crops_on_device = config.data.augment and not dataset.many_sizes
+    padding = _crop_padding(config.data, dataset.image_shape) if crops_on_device else 0
+    choice = loading.choose(config, dataset)
     sync_batch_norm = axis_name is not None and config.parallel.sync_batch_norm
     model = make_model(
         config.model,
@@ -91,6 +95,11 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
     @functools.cache
     def load() -> tuple[datasets.Dataset, classification.Normalize]:
         """Loads and preprocesses the data set at the first call."""
+        if choice.is_streamed:
+            raise UserError(
+                f"{choice.sentence}, and this command keeps its data in memory; set "
+                "data.loading='memory'"
+            )
         return preprocess.prepare(
             datasets.load(dataset),
             steps,
@@ -98,6 +107,24 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
             cache_key=datasets.key(dataset),
         )
 
+    @functools.cache
+    def open_() -> tuple[Readers, classification.Normalize]:
+        """Opens the data set, and fits the preprocessing to it at the first call."""
+        readers = datasets.open_readers(dataset, random_parts=config.data.augment)
+        normalize = fitting.fit(
+            readers.train,
+            steps,
+            cache_key=datasets.key(dataset),
+            files=datasets.state(dataset),
+            num_workers=choice.num_workers,
+            max_damaged=choice.max_damaged,
+        )
+        return readers, normalize
+
+    stream = None
+    if choice.is_streamed:
+        fitting.check(steps)
+        stream = Stream(lambda: open_()[0], choice.num_workers, choice.max_damaged)
     return classification.make_task(
         data=dataset.name,
         model_name=model_label(config.model),
@@ -110,22 +137,27 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
         eval_loss=loss,
         augment=functools.partial(
             augment.crop_and_flip,
-            padding=config.data.crop_padding if config.data.augment else 0,
+            padding=padding,
             flip=config.data.augment and dataset.flip,
             axis_name=axis_name,
         ),
         accumulate_steps=config.parallel.accumulate_steps,
         axis_name=axis_name,
+        stream=stream,
+        streamed_normalize=stream and (lambda: open_()[1]),
+        loading=choice.sentence,
     )
 
 
-def _check_padding(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
+def _crop_padding(config: ConfigDict, image_shape: tuple[int, int, int]) -> int:
     height, width, _ = image_shape
-    if config.augment and config.crop_padding >= min(height, width):
+    padding: int = config.crop_padding
+    if padding >= min(height, width):
         raise UserError(
-            f"data.crop_padding={config.crop_padding} must be less than the side of the images, "
-            f"which are {height}x{width}"
+            f"data.crop_padding={padding} must be less than the side of the images, which are "
+            f"{height}x{width}"
         )
+    return padding
 
 
 # From the config and the mapped axis (None under jit) to the task.

@@ -3,13 +3,17 @@
 The digits need no network.
 """
 
+import hashlib
 import importlib.metadata
 import os
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data import cache, prepared
+from experiments.data import cache, folders, pictures, prepared, shards
+from experiments.data.pictures import Decode
+from experiments.data.records import Images, ImageSource, Readers, Records
 from experiments.errors import UserError
 
 # Whether a mirrored image keeps its class; tfds does not record this. Data sets not listed here are
@@ -19,6 +23,8 @@ FLIPS = {
     "cifar100": True,
     "digits": False,
     "fashion_mnist": True,
+    "imagenet2012": True,
+    "imagenette": True,
     "mnist": False,
     "svhn_cropped": False,
 }
@@ -34,8 +40,12 @@ class DatasetInfo(NamedTuple):
       image_shape: height, width, and channels of the loaded images.
       num_classes: number of classes.
       flip: whether a mirrored image keeps its class.
-      builder: tfds builder, or None for digits.
+      builder: tfds builder, or None for digits and folders.
       num_validation: number of training examples that replace the test split, or 0.
+      many_sizes: whether the stored images have different sizes. They are read from disk, and
+        cropped to `image_shape`.
+      stored_shape: height, width, and channels of the stored images, if they have equal sizes.
+      folder: the image files of "folder", or None.
     """
 
     name: str
@@ -46,6 +56,9 @@ class DatasetInfo(NamedTuple):
     flip: bool
     builder: Any
     num_validation: int = 0
+    many_sizes: bool = False
+    stored_shape: tuple[int, int, int] | None = None
+    folder: folders.Folder | None = None
 
 
 class Dataset(NamedTuple):
@@ -61,31 +74,72 @@ def describe(name: str, *, data_dir: str | None, image_size: int | None) -> Data
     """Describes a data set, and downloads and prepares it if necessary.
 
     Args:
-      name: "digits", or an image classification data set of tfds with images of equal size.
-      data_dir: directory of prepared tfds data sets; None for `TFDS_DATA_DIR` or tfds' default.
-      image_size: side in pixels to which images are resized; None keeps the original size.
+      name: "digits", "folder", or an image classification data set of tfds.
+      data_dir: directory of prepared tfds data sets; None for `TFDS_DATA_DIR` or tfds' default. For
+        "folder", the directory of the images.
+      image_size: side in pixels to which images, or parts of them, are resized; None keeps the
+        original size, which must be that of all images.
 
     Returns:
       The sizes of the data set and the builder that loads it.
 
     Raises:
       UserError: the name is unknown, the data set is neither prepared nor downloadable, its files
-        are damaged, or it does not consist of images of equal size with one class label each.
+        are damaged, or it does not consist of uint8 images with one class label each.
     """
+    if name == "folder":
+        return _describe_folder(folders.find(data_dir), image_size)
     if name == "digits":
         builder, num_train, num_test, shape, num_classes = None, 1437, 360, (8, 8, 1), 10
     else:
         data_dir = data_dir and os.path.expanduser(data_dir)
         builder = prepared.find(name, data_dir, known=", ".join(FLIPS))
         shape, num_classes = prepared.image_and_label(name, builder)
+        if None in shape and image_size is None:
+            raise UserError(
+                f"the images of data set {name!r} have different sizes; set data.image_size to the "
+                "side of the squares that are cut out of them, such as 224"
+            )
         builder = prepared.prepare(name, data_dir, builder)
         train, test = prepared.splits(name, builder)
         num_train = builder.info.splits[train].num_examples
         num_test = builder.info.splits[test].num_examples if test else 0
+    many_sizes = None in shape
+    stored_shape = shape
     if image_size is not None:
         shape = (image_size, image_size, shape[-1])
     flip = FLIPS.get(name if builder is None else builder.name, False)
-    return DatasetInfo(name, num_train, num_test, shape, num_classes, flip, builder)
+    return DatasetInfo(
+        *(name, num_train, num_test, shape, num_classes, flip, builder),
+        many_sizes=many_sizes,
+        stored_shape=None if many_sizes else stored_shape,
+    )
+
+
+def _describe_folder(folder: folders.Folder, image_size: int | None) -> DatasetInfo:
+    """Describes images in folders; without an image size, all have the size of the first."""
+    ((encoded, _),) = folder.train.read([0])
+    try:
+        stored_shape = pictures.shape_of(encoded)
+    except Exception as error:  # decoders raise many types
+        raise UserError(
+            f"{folder.train.name(0)} cannot be read ({' '.join(str(error).split())})"
+        ) from error
+    shape = stored_shape
+    if image_size is not None:
+        shape = (image_size, image_size, 1 if stored_shape[-1] == 1 else 3)
+    return DatasetInfo(
+        name="folder",
+        num_train=len(folder.train),
+        num_test=0 if folder.test is None else len(folder.test),
+        image_shape=shape,
+        num_classes=len(folder.classes),
+        flip=False,
+        builder=None,
+        many_sizes=image_size is not None,
+        stored_shape=None if image_size is not None else stored_shape,
+        folder=folder,
+    )
 
 
 def load(info: DatasetInfo) -> Dataset:
@@ -101,6 +155,8 @@ def load(info: DatasetInfo) -> Dataset:
       UserError: a label is out of range, or the files of the data set are damaged or were replaced
         since `describe`.
     """
+    if info.folder is not None:
+        return _load_folder(info)
     if info.builder is None:
         train_images, train_labels, test_images, test_labels = _digits()
     else:
@@ -111,9 +167,7 @@ def load(info: DatasetInfo) -> Dataset:
         else:
             test_images, test_labels = train_images[:0], train_labels[:0]
     if info.num_validation:
-        # Shuffle first, because the data set may be sorted by class.
-        order = np.random.default_rng(0).permutation(len(train_labels))
-        held_out, kept = np.split(order, [info.num_validation])
+        held_out, kept = _held_out_and_kept(info)
         test_images, test_labels = train_images[held_out], train_labels[held_out]
         train_images, train_labels = train_images[kept], train_labels[kept]
     labels = np.concatenate([train_labels, test_labels])
@@ -148,10 +202,120 @@ def hold_out(info: DatasetInfo, num_validation: int) -> DatasetInfo:
     )
 
 
+def _held_out_and_kept(info: DatasetInfo) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the places of the validation examples, and of the others, in the training split."""
+    # Shuffle first, because the data set may be sorted by class.
+    order = np.random.default_rng(0).permutation(info.num_train + info.num_validation)
+    held_out, kept = np.split(order, [info.num_validation])
+    return held_out, kept
+
+
+def open_readers(info: DatasetInfo, *, random_parts: bool = True) -> Readers:
+    """Opens a data set for reading its examples from disk; see `load`.
+
+    Args:
+      info: a data set, from `describe` or `hold_out`.
+      random_parts: whether training sees random parts of images that have many sizes; otherwise it
+        sees the center, as an evaluation does.
+
+    Returns:
+      The readers of the training and test splits.
+
+    Raises:
+      UserError: the files are not array_record files, or one of them is missing or damaged.
+    """
+    if info.many_sizes:
+        side, _, channels = info.image_shape
+        decode: Decode = partial(
+            pictures.cropped, side=side, channels=channels, random_parts=random_parts
+        )
+    else:
+        assert info.stored_shape is not None
+        decode = partial(
+            pictures.of_equal_size,
+            stored_shape=info.stored_shape,
+            image_shape=info.image_shape,
+        )
+
+    def reader(split: str, kept: np.ndarray | None = None) -> Images:
+        return Images(
+            f"split {split!r} of data set {info.name!r}",
+            _source(info, split),
+            decode=decode,
+            image_shape=info.image_shape,
+            num_classes=info.num_classes,
+            kept=kept,
+        )
+
+    if info.num_validation:
+        held_out, kept = _held_out_and_kept(info)
+        return Readers(reader("train", kept), reader("train", held_out))
+    return Readers(reader("train"), reader("test"))
+
+
+def _source(info: DatasetInfo, split: str) -> ImageSource:
+    """Returns the image files of the training or of the test split."""
+    if info.folder is not None:
+        files = info.folder.train if split == "train" else info.folder.test
+        assert files is not None, "a data set without a test split holds out examples"
+        return files
+    train, test = prepared.splits(info.name, info.builder)
+    name = train if split == "train" else test
+    assert name is not None, "a data set without a test split holds out examples"
+    return Records(shards.find(info.name, info.builder, name))
+
+
+def _load_folder(info: DatasetInfo) -> Dataset:
+    """Loads images in folders into memory; they are decoded once and cached."""
+    readers = open_readers(info)
+    splits = {"train": readers.train, "test": readers.test}
+    layouts = {
+        f"{split}_{name}": cache.Layout((len(reader), *layout.shape), layout.dtype)
+        for split, reader in splits.items()
+        for name, layout in reader.layouts.items()
+    }
+
+    def decode() -> dict[str, np.ndarray]:
+        return {
+            f"{split}_{name}": array
+            for split, reader in splits.items()
+            for name, array in reader.read(range(len(reader))).items()
+        }
+
+    arrays = cache.stored(f"datasets/{key(info)}.arrays", state(info), layouts, decode)
+    return Dataset(
+        *(arrays["train_image"], arrays["train_label"]),
+        *(arrays["test_image"], arrays["test_label"]),
+    )
+
+
+def num_bytes(info: DatasetInfo) -> int:
+    """Returns the bytes of all decoded images of a data set, as uint8."""
+    return (info.num_train + info.num_test) * int(np.prod(info.image_shape))
+
+
 def key(info: DatasetInfo) -> str:
     """Returns a name for the images of a data set, which stays the same if its files change."""
-    source = "digits" if info.builder is None else prepared.identity(info.builder)
+    if info.folder is not None:
+        source = f"folder-{hashlib.sha256(info.folder.directory.encode()).hexdigest()[:8]}"
+    else:
+        source = "digits" if info.builder is None else prepared.identity(info.builder)
     return f"{source}-{'x'.join(map(str, info.image_shape))}-{info.num_validation}"
+
+
+def state(info: DatasetInfo) -> str:
+    """Returns a hash of the files of a data set, which changes if they do."""
+    if info.folder is None:
+        return shards.state(info.builder)
+    test = info.folder.test
+    return f"{info.folder.train.state()} {test.state() if test is not None else ''}"
+
+
+def is_random_access(info: DatasetInfo) -> bool:
+    """Returns whether a data set can be read from disk example by example."""
+    if info.builder is None:
+        return info.folder is not None
+    return shards.is_random_access(info.builder)
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from experiments.errors import UserError
 
 NETWORK_URL = "https://storage.googleapis.com"  # host of the copies that tfds downloads
 NETWORK_TIMEOUT_SECONDS = 5
+UNLABELED_TESTS = ("imagenet2012",)  # data sets whose split test has no labels
 MAX_CHANNELS = 4  # of the PNG files that tfds writes
 BATCH = 256  # examples to read at once
 
@@ -57,7 +58,7 @@ def find(
     except Exception as error:  # tfds and its parsers raise exceptions of many types
         directory = Path(data_dir or tfds.core.constants.DATA_DIR) / name.partition(":")[0]
         if directory.expanduser().is_dir():
-            raise _unreadable(f"data set {name!r}", directory, error) from error
+            raise unreadable(f"data set {name!r}", directory, error) from error
         if isinstance(error, tfds.core.DatasetNotFoundError):
             raise UserError(
                 f"data.name={name!r} is unknown; choose from {known}, or name any other {kind} of "
@@ -102,9 +103,12 @@ def image_and_label(name: str, builder: Any) -> tuple[tuple[int, int, int], int]
       name: name of the data set.
       builder: its tfds builder.
 
+    Returns:
+      Height, width, and channels, where height and width are None if the images have different
+      sizes; and the number of classes.
+
     Raises:
-      UserError: the data set does not consist of uint8 images of equal size with one class label
-        each.
+      UserError: the data set does not consist of uint8 images with one class label each.
     """
     import tensorflow_datasets as tfds
 
@@ -116,10 +120,13 @@ def image_and_label(name: str, builder: Any) -> tuple[tuple[int, int, int], int]
             "data set needs 'image' and 'label'"
         )
     shape, dtype = features["image"].shape, np.dtype(features["image"].np_dtype)
-    if None in shape or dtype != np.uint8 or min(shape) < 1 or shape[-1] > MAX_CHANNELS:
+    # Images of different sizes are converted to gray or color, without transparency.
+    channels = (1, 3) if shape[:2] == (None, None) else range(1, MAX_CHANNELS + 1)
+    sides = [side for side in shape[:2] if shape[:2] != (None, None)]
+    if dtype != np.uint8 or shape[-1] not in channels or any(not side for side in sides):
         raise UserError(
-            f"data set {name!r} has {dtype} images of shape {shape}; they must be uint8 and "
-            f"have equal sizes and 1 to {MAX_CHANNELS} channels"
+            f"data set {name!r} has {dtype} images of shape {shape}; they must be uint8 and have "
+            f"1 to {MAX_CHANNELS} channels and equal sizes, or 1 or 3 channels and any sizes"
         )
     return shape, features["label"].num_classes
 
@@ -144,7 +151,7 @@ def prepare(name: str, data_dir: str | None, builder: Any, offline: str = "digit
     directory = Path(builder.data_dir)
     if directory.is_dir():  # tfds would use it as it is
         missing_file = FileNotFoundError("dataset_info.json or features.json is missing")
-        raise _unreadable(f"data set {name!r}", directory, missing_file)
+        raise unreadable(f"data set {name!r}", directory, missing_file)
     # Prepare array_record files, which can be read without TensorFlow.
     builder = _builder(name, data_dir=data_dir, file_format="array_record")
     missing = f"data set {name!r} is not prepared in {os.fspath(builder.data_dir)}"
@@ -173,8 +180,8 @@ def splits(name: str, builder: Any) -> tuple[str, str | None]:
       builder: its tfds builder.
 
     Returns:
-      The training split, and the test split: "test", "validation" if there is no "test", or None if
-      there is neither.
+      The training split, and the test split: "test", "validation" if there is no "test" with
+      labels, or None if there is neither.
 
     Raises:
       UserError: the data set has no training examples, or its files are damaged.
@@ -183,13 +190,14 @@ def splits(name: str, builder: Any) -> tuple[str, str | None]:
     try:
         _check_listed(builder)
     except Exception as error:
-        raise _unreadable(f"data set {name!r}", Path(builder.data_dir), error) from error
+        raise unreadable(f"data set {name!r}", Path(builder.data_dir), error) from error
     if "train" not in available or not available["train"].num_examples:
         raise UserError(
             f"data set {name!r} has no examples in a split train; its splits are "
             f"{', '.join(available)}"
         )
-    return "train", next((test for test in ("test", "validation") if test in available), None)
+    tests = ("validation",) if builder.name in UNLABELED_TESTS else ("test", "validation")
+    return "train", next((test for test in tests if test in available), None)
 
 
 def _check_listed(builder: Any) -> None:
@@ -224,11 +232,11 @@ def read(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
         "labels": cache.Layout((num_examples,), "int64"),
     }
     directory = Path(builder.data_dir)
-    before = _files(directory)
+    before = files(directory)
 
     def decode() -> dict[str, np.ndarray]:
         arrays = _decode(name, builder, split, layouts)
-        if _files(directory) != before:
+        if files(directory) != before:
             raise UserError(
                 f"the files of data set {name!r} in {directory} changed while they were read; "
                 "start the command again once the data set is complete"
@@ -271,7 +279,7 @@ def read_texts(name: str, builder: Any, split: str) -> list[bytes]:
         return [example["text"] for example in _examples(builder, split)]
     except Exception as error:  # tfds, its readers, and its decoders raise many types
         what = f"split {split!r} of data set {name!r}"
-        raise _unreadable(what, Path(builder.data_dir), error) from error
+        raise unreadable(what, Path(builder.data_dir), error) from error
 
 
 def identity(builder: Any) -> str:
@@ -280,13 +288,13 @@ def identity(builder: Any) -> str:
     return f"{builder.name}-{builder.version}-{place}"
 
 
-def _files(directory: Path) -> list[tuple[str, int, int]]:
+def files(directory: Path) -> list[tuple[str, int, int]]:
     """Returns the name, size, and time of each file, which change if the data set does."""
-    files = []
+    found = []
     for file in sorted(directory.iterdir()):
         status = file.stat()
-        files.append((file.name, status.st_size, status.st_mtime_ns))
-    return files
+        found.append((file.name, status.st_size, status.st_mtime_ns))
+    return found
 
 
 def _decode(
@@ -317,7 +325,7 @@ def _decode(
         if next(examples, None) is not None:
             raise ValueError(f"the files hold more than {len(progress)} examples")
     except Exception as error:  # tfds, its readers, and its decoders raise many types
-        raise _unreadable(place, Path(builder.data_dir), error) from error
+        raise unreadable(place, Path(builder.data_dir), error) from error
     return arrays
 
 
@@ -326,7 +334,7 @@ def _examples(builder: Any, split: str) -> Iterator[dict[str, Any]]:
     formats = {available.value for available in builder.info.available_file_formats()}
     if "array_record" in formats:
         source = builder.as_data_source(split)
-        _check_shards(builder.info.splits[split])
+        check_shards(builder.info.splits[split])
         return _in_batches(source)
     import tensorflow_datasets as tfds
 
@@ -345,7 +353,7 @@ def _in_batches(source: Any) -> Iterator[dict[str, Any]]:
         yield from batch
 
 
-def _check_shards(split: Any) -> None:
+def check_shards(split: Any) -> None:
     """Compares the number of examples in each array_record file with dataset_info.json.
 
     tfds would read the first examples of a file that has more.
@@ -361,7 +369,8 @@ def _check_shards(split: Any) -> None:
             )
 
 
-def _unreadable(what: str, directory: Path, error: Exception) -> UserError:
+def unreadable(what: str, directory: Path, error: Exception) -> UserError:
+    """Returns the error that files of a data set are damaged."""
     return UserError(
         f"{what} cannot be read from {directory} ({_reason(error)}); if its files are damaged or "
         "were replaced, delete that directory and prepare the data set again"

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from experiments.data import cache, source
 from experiments.data.datasets import Dataset
+from experiments.data.statistics import statistics_of_counts, value_counts
 from experiments.errors import UserError
 
 CHUNK = 1000  # number of images processed at once
@@ -201,7 +202,7 @@ def as_float32(images: jax.Array) -> jax.Array:
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the mean and standard deviation of each channel, in float64.
+    """Computes the mean and standard deviation of each channel, in float64 or exactly for uint8.
 
     Args:
       images: training images [examples, height, width, channels].
@@ -214,6 +215,9 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> mean.item(), std.item()
     (127.5, 127.5)
     """
+    if images.dtype == np.uint8:
+        chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
+        return statistics_of_counts(np.sum([value_counts(chunk) for chunk in chunks], axis=0))
     shape = (1, 1, 1, images.shape[-1])
     mean, std = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for channel in range(images.shape[-1]):

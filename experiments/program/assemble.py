@@ -13,8 +13,9 @@ import optax
 from jax.typing import ArrayLike
 
 from experiments.program import averaging as averages
-from experiments.program.alarm import NO_LIMIT, LossLimit
+from experiments.program.alarm import NO_LIMIT, Alarm, LossLimit
 from experiments.program.averaging import OFF, Averaging
+from experiments.program.blocks import make_evaluate_block, make_train_on_block
 from experiments.program.parallel import Strategy
 from experiments.program.state import TrainState, make_key
 from experiments.program.steps import (
@@ -22,7 +23,6 @@ from experiments.program.steps import (
     Examples,
     Metrics,
     Share,
-    TrainSteps,
     make_evaluate,
     make_order,
     make_train_steps,
@@ -34,6 +34,10 @@ from experiments.tasks.task import Task
 
 class Programs(NamedTuple):
     """The functions of a run, pure or compiled.
+
+    A task whose data stay on disk has other arguments: train takes (state, block, number of steps),
+    and evaluate takes (state, metrics so far, block, number of batches); see `program.blocks`. It
+    has no statistics.
 
     Attributes:
       init: PRNG key data -> state at step 0. It takes key data because that can be sent to the
@@ -48,9 +52,9 @@ class Programs(NamedTuple):
 
     init: Callable[[ArrayLike], TrainState]
     order: Callable[[TrainState], jax.Array]
-    train: TrainSteps
-    evaluate: Callable[[TrainState, Examples], Metrics]
-    statistics: Callable[[TrainState, Examples], Any]
+    train: Callable[..., tuple[TrainState, Metrics, Alarm]]
+    evaluate: Callable[..., Metrics]
+    statistics: Callable[[TrainState, Examples], Any] | None
     pictures: Callable[[TrainState], Mapping[str, jax.Array]] | None = None
 
 
@@ -88,6 +92,15 @@ def pure(
         state, metrics = task_step(state.replace(averages={}), batch)
         return averages.update(averaging, before, state, batches.steps_per_epoch), metrics
 
+    if task.stream is not None:
+        return Programs(
+            init=init,
+            order=make_order(batches),
+            train=make_train_on_block(train_step, task.no_metrics, loss_limit=loss_limit),
+            evaluate=_of_weights(make_evaluate_block(task.eval_step)),
+            statistics=None,
+            pictures=task.pictures and _of_weights(task.pictures),
+        )
     evaluate = make_evaluate(
         task.eval_step, task.no_evaluation, batch_size=batches.eval_batch_size, share=share
     )
@@ -118,6 +131,19 @@ def _of_weights(function: Callable[..., Any]) -> Callable[..., Any]:
     return of_weights
 
 
+def shared_by(batches: Batches, num_devices: int) -> Batches:
+    """Returns batches that devices can share equally.
+
+    Evaluation masks the examples that fill its last batch, so its batch size may be rounded up.
+
+    Args:
+      batches: batches whose training batch is a multiple of the number of devices.
+      num_devices: number of devices.
+    """
+    rounded = math.ceil(batches.eval_batch_size / num_devices) * num_devices
+    return batches._replace(eval_batch_size=rounded)
+
+
 def compiled(
     task: Task,
     optimizer: optax.GradientTransformation,
@@ -140,13 +166,10 @@ def compiled(
     Returns:
       The compiled functions.
     """
-    # Evaluation masks the examples that fill its last batch, so its batch size may be rounded up.
-    num_devices = strategy.mesh.size
-    eval_batch_size = math.ceil(batches.eval_batch_size / num_devices) * num_devices
     functions = pure(
         task,
         optimizer,
-        batches._replace(eval_batch_size=eval_batch_size),
+        shared_by(batches, strategy.mesh.size),
         averaging=averaging,
         loss_limit=loss_limit,
         share=strategy.share,
@@ -159,6 +182,6 @@ def compiled(
         order=strategy.compile(functions.order, donate=False),
         train=strategy.compile(functions.train, donate=True),
         evaluate=strategy.compile(functions.evaluate, donate=False),
-        statistics=strategy.compile(functions.statistics, donate=False),
+        statistics=functions.statistics and strategy.compile(functions.statistics, donate=False),
         pictures=functions.pictures and strategy.compile(functions.pictures, donate=False),
     )

@@ -212,6 +212,22 @@ def evaluate(
     return metrics
 
 
+def to_compare(names: Sequence[str], state: TrainState) -> dict[str, TrainState]:
+    """Returns the states to evaluate, with the batch statistics that were kept.
+
+    Args:
+      names: the averages to evaluate.
+      state: the state of a run.
+
+    Returns:
+      States by `test`, and `test_` and the name of the average.
+    """
+    averaged = {
+        f"test_{name}": as_they_are(state.replace(**state.averages[name])) for name in names
+    }
+    return {"test": state, **averaged}
+
+
 def find_cycle_ends(learning_rates: np.ndarray) -> tuple[int, ...]:
     """Finds where the cycles of a schedule end: at its minima, after which it rises again.
 

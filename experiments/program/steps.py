@@ -107,10 +107,20 @@ def make_order(batches: Batches) -> Callable[[TrainState], jax.Array]:
 
     def order(state: TrainState) -> jax.Array:
         epoch = state.step // batches.steps_per_epoch
-        epoch_key = jax.random.fold_in(run_keys(state.key).order, epoch)
-        return jax.random.permutation(epoch_key, batches.num_train)
+        return order_of_epoch(state.key, epoch, batches.num_train)
 
     return order
+
+
+def order_of_epoch(key: jax.Array, epoch: jax.Array, num_train: int) -> jax.Array:
+    """Returns the order of an epoch, int32 [num_train].
+
+    Args:
+      key: typed PRNG key of the run.
+      epoch: index of the epoch, from 0.
+      num_train: examples in the training split.
+    """
+    return jax.random.permutation(jax.random.fold_in(run_keys(key).order, epoch), num_train)
 
 
 def make_train_steps(
@@ -143,27 +153,58 @@ def make_train_steps(
     def train_steps(
         state: TrainState, split: Examples, order: jax.Array, num_steps: jax.typing.ArrayLike
     ) -> tuple[TrainState, Metrics, Alarm]:
-        def body(
-            _: jax.Array, carry: tuple[TrainState, Metrics, Alarm]
-        ) -> tuple[TrainState, Metrics, Alarm]:
-            state, metrics, alarm = carry
+        def batch_at(_: jax.Array, state: TrainState) -> Examples:
             start = state.step % batches.steps_per_epoch * batches.batch_size
             indices = share(jax.lax.dynamic_slice(order, (start,), (batches.batch_size,)))
             batch_key = epoch_key(state.key, state.step // batches.steps_per_epoch)
-            state, step_metrics = train_step(state, batch(split, indices, batch_key))
-            # clu divides a float by an integer.
-            with jax.numpy_dtype_promotion("standard"):
-                loss = step_metrics.loss.compute()
-            alarm = watch_loss(alarm, step=state.step, loss=loss, limit=loss_limit)
-            return state, metrics.merge(step_metrics), alarm
+            return batch(split, indices, batch_key)
 
-        # The number of steps is data rather than a shape, so that a shorter last interval of an
-        # epoch runs in the same program. A scan would compile once for each length.
-        before = (state, no_metrics(), silent())
-        state, metrics, alarm = jax.lax.fori_loop(0, num_steps, body, before)
-        return state, metrics, watch_state(alarm, state)
+        return run_steps(
+            train_step, batch_at, state, no_metrics(), num_steps, loss_limit=loss_limit
+        )
 
     return train_steps
+
+
+def run_steps(
+    train_step: Callable[[TrainState, Examples], tuple[TrainState, Metrics]],
+    batch_at: Callable[[jax.Array, TrainState], Examples],
+    state: TrainState,
+    metrics: Metrics,
+    num_steps: jax.typing.ArrayLike,
+    *,
+    loss_limit: LossLimit,
+) -> tuple[TrainState, Metrics, Alarm]:
+    """Runs consecutive steps.
+
+    Args:
+      train_step: one update, from a state and a batch.
+      batch_at: (number of steps made here, state) -> batch of the next step.
+      state: the state before the steps.
+      metrics: the metrics of no examples.
+      num_steps: the number of steps, at least 0.
+      loss_limit: the highest loss that does not trigger the alarm.
+
+    Returns:
+      The state after the steps, their metrics, and the alarm.
+    """
+
+    def body(
+        index: jax.Array, carry: tuple[TrainState, Metrics, Alarm]
+    ) -> tuple[TrainState, Metrics, Alarm]:
+        state, metrics, alarm = carry
+        state, step_metrics = train_step(state, batch_at(index, state))
+        # clu divides a float by an integer.
+        with jax.numpy_dtype_promotion("standard"):
+            loss = step_metrics.loss.compute()
+        alarm = watch_loss(alarm, step=state.step, loss=loss, limit=loss_limit)
+        return state, metrics.merge(step_metrics), alarm
+
+    # The number of steps is data rather than a shape, so that a shorter last interval of an
+    # epoch runs in the same program. A scan would compile once for each length.
+    before = (state, metrics, silent())
+    state, metrics, alarm = jax.lax.fori_loop(0, num_steps, body, before)
+    return state, metrics, watch_state(alarm, state)
 
 
 def make_evaluate(

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,14 +13,16 @@ from etils import epath
 
 import loganneal_jax
 from experiments.build.experiment import Experiment
+from experiments.data.records import Readers
 from experiments.errors import Stopped, UserError
-from experiments.program import assemble, averaging, parallel
+from experiments.program import assemble, parallel
 from experiments.program.alarm import Alarm
 from experiments.program.state import TrainState
 from experiments.program.steps import Metrics, pieces
 from experiments.program.weights import as_they_are
-from experiments.runtime import guard, memory, processes, progress, signals, summary, workdir
+from experiments.runtime import feed, guard, memory, processes, progress, signals, summary, workdir
 from experiments.runtime.checkpoint import Checkpointer
+from experiments.runtime.feed import Feed
 from experiments.runtime.profiler import Profiler, Window
 from experiments.runtime.progress import Progress
 from experiments.runtime.signals import StopRequest
@@ -34,9 +37,7 @@ class Setup(NamedTuple):
       experiment: the experiment, with the schedule that rollbacks left.
       programs: its compiled programs.
       learning_rates: float32 [num_steps], the learning rate of each step, on the host.
-      train: the training split, on the devices.
-      test: the split to evaluate, on the devices.
-      replicated: the sharding of an array that every device holds.
+      feed: gives the programs their data.
       no_metrics: metrics of no examples, on the host.
       floors: what metrics are compared with.
     """
@@ -44,9 +45,7 @@ class Setup(NamedTuple):
     experiment: Experiment
     programs: assemble.Programs
     learning_rates: np.ndarray
-    train: Mapping[str, jax.Array]
-    test: Mapping[str, jax.Array]
-    replicated: jax.sharding.Sharding
+    feed: Feed
     no_metrics: Metrics
     floors: Mapping[str, Floor]
 
@@ -88,7 +87,9 @@ def run(
         run diverged.
       Stopped: a signal asked the run to stop, and its state is saved.
     """
-    processes.check_same(experiment.config)
+    # With data.loading='auto', hosts with different memory could choose differently.
+    is_streamed = experiment.task.stream is not None
+    processes.check_same({**experiment.config, "the data set is streamed": is_streamed})
     parallel.check_batch_size(
         experiment.batches.batch_size,
         accumulate_steps=experiment.accumulate_steps,
@@ -103,7 +104,7 @@ def run(
     programs = _programs(experiment, parallel.make_strategy(experiment.strategy, jax.devices()))
     data = None
     if not (directory / "config.json").exists():  # a refused run must not claim the directory
-        data = processes.together(experiment.task.load)
+        data = processes.together(lambda: feed.read(experiment))
         check = functools.partial(memory.check, num_devices=jax.device_count())
         processes.together(functools.partial(check, experiment, programs, data.test))
     with contextlib.ExitStack() as stack:
@@ -144,7 +145,7 @@ def train(
     directory: epath.Path,
     window: Window | None = None,
     programs: assemble.Programs | None = None,
-    data: Data | None = None,
+    data: Data | Readers | None = None,
     *,
     require_same_environment: bool = False,
 ) -> dict[str, Any]:
@@ -180,10 +181,11 @@ def train(
         ) as checkpointer,
     ):
         stop_request = StopRequest(received, strategy.mesh)
-        data = data or processes.together(experiment.task.load)
+        if experiment.task.loading and processes.is_first():
+            print(experiment.task.loading, file=sys.stderr)
+        data = data or processes.together(lambda: feed.read(experiment))
         floors = processes.together(experiment.task.floors)
-        train_split = parallel.to_devices(data.train, strategy.replicated)
-        test_split = parallel.to_devices(data.test, strategy.replicated)
+        data_feed = feed.make_feed(experiment, data, strategy)
         initial = programs or _programs(experiment, strategy)
         no_metrics = progress.no_metrics(experiment.task)
         finished = None
@@ -204,9 +206,7 @@ def train(
                 learning_rates=np.asarray(
                     loganneal_jax.tabulate(adjusted.schedule, adjusted.num_steps)
                 ),
-                train=train_split,
-                test=test_split,
-                replicated=strategy.replicated,
+                feed=data_feed,
                 no_metrics=no_metrics,
                 floors=floors,
             )
@@ -266,6 +266,8 @@ def _train_epochs(
                     floors={name: floor.value for name, floor in setup.floors.items()},
                 )
             )
+        setup.feed.damaged = current.damaged
+        stack.enter_context(setup.feed.reading_from(step, profiler.boundaries()))
         watchers = Watchers(stop_request, profiler, telemetry)
         while step < num_steps:
             epoch = step // steps_per_epoch + 1
@@ -303,7 +305,7 @@ def _train_epoch(
     stop_request, profiler, telemetry = watchers
     state, metrics = current.state, current.metrics
     step = start
-    order = setup.programs.order(state)
+    setup.feed.start_epoch(setup.programs, state)
     unread: list[tuple[int, Metrics, Alarm, jax.typing.ArrayLike]] = []
 
     def read_oldest() -> Metrics:
@@ -323,13 +325,12 @@ def _train_epoch(
             telemetry.interval(end, {**scalars, "interval_learning_rate": learning_rate})
         return read
 
-    dispatches = pieces(start, stop, setup.experiment.log_every_steps, profiler.boundaries())
+    dispatches = pieces(start, stop, setup.feed.steps_per_dispatch, profiler.boundaries())
     for first, end in dispatches:
         if stop_request.signal():
             break
         profiler.reach(first, state)
-        num_steps = parallel.count(end - first, setup.replicated)
-        state, interval, alarm = setup.programs.train(state, setup.train, order, num_steps)
+        state, interval, alarm = setup.feed.train(setup.programs, state, first, end)
         step = end
         unread.append((step, interval, alarm, stop_request.exchange()))
         if len(unread) > 1:
@@ -338,21 +339,17 @@ def _train_epoch(
         metrics = metrics.merge(read_oldest())
     profiler.reach(step, state)
     seconds = current.seconds + time.monotonic() - started
-    return step, current._replace(state=state, metrics=metrics, seconds=seconds)
+    damaged = setup.feed.damaged
+    return step, current._replace(state=state, metrics=metrics, seconds=seconds, damaged=damaged)
 
 
 def _evaluate_epoch(setup: Setup, current: Progress, step: int) -> Progress:
     """Evaluates the weights and their averages, and adds the record of the epoch to the history."""
     started = time.monotonic()
-    steps_per_epoch = setup.experiment.steps_per_epoch
-    evaluated = averaging.evaluate(
-        setup.experiment.averaging.names_after(step, steps_per_epoch),
-        current.state,
-        setup.train,
-        setup.test,
-        evaluate=setup.programs.evaluate,
-        statistics=setup.programs.statistics,
-    )
+    experiment = setup.experiment
+    steps_per_epoch = experiment.steps_per_epoch
+    names = experiment.averaging.names_after(step, steps_per_epoch)
+    evaluated = setup.feed.evaluate(setup.programs, current.state, names)
     record = {
         "step": step,
         "epoch": step / steps_per_epoch,
@@ -364,6 +361,7 @@ def _evaluate_epoch(setup: Setup, current: Progress, step: int) -> Progress:
         history=[*current.history, record],
         metrics=setup.no_metrics,
         seconds=0.0,
+        damaged=setup.feed.damaged,
     )
 
 

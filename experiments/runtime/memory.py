@@ -1,9 +1,7 @@
 """Refuses a run that cannot fit into memory, before anything is compiled."""
 
 import math
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,18 +9,18 @@ import numpy as np
 
 from experiments.build.experiment import Experiment
 from experiments.build.fields import SMALLER
+from experiments.data.records import Reader
 from experiments.errors import UserError
-from experiments.program import assemble
+from experiments.program import assemble, blocks, devices
 
 # Results of these are stored, while the compiler may fuse all others into their consumers.
 PRODUCTS = ("dot_general", "conv_general_dilated")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def check(
     experiment: Experiment,
     programs: assemble.Programs,
-    test: Mapping[str, Any],
+    test: Mapping[str, Any] | Reader,
     *,
     num_devices: int,
 ) -> None:
@@ -31,7 +29,7 @@ def check(
     Args:
       experiment: the experiment.
       programs: its compiled programs; what is traced here is not traced again when they run.
-      test: the split that is evaluated.
+      test: the split that is evaluated, in memory or on disk.
       num_devices: number of devices that share a step.
 
     Raises:
@@ -41,7 +39,7 @@ def check(
     device = jax.local_devices()[0]
     # The virtual devices of a CPU share the memory of their host.
     copies = jax.local_device_count() if device.platform == "cpu" else 1
-    needed, available = copies * (state + largest), bytes_of(device)
+    needed, available = copies * (state + largest), devices.memory_of(device)
     if needed > available:
         raise UserError(
             f"the run needs at least {needed / 1e9:.3g} GB ({copies * state / 1e9:.3g} GB of "
@@ -54,7 +52,7 @@ def check(
 def least_bytes(
     experiment: Experiment,
     programs: assemble.Programs,
-    test: Mapping[str, Any],
+    test: Mapping[str, Any] | Reader,
     *,
     num_devices: int,
 ) -> tuple[int, int]:
@@ -63,7 +61,7 @@ def least_bytes(
     Args:
       experiment: the experiment.
       programs: its programs.
-      test: the split that is evaluated.
+      test: the split that is evaluated, in memory or on disk.
       num_devices: number of devices that share a step.
 
     Returns:
@@ -75,21 +73,18 @@ def least_bytes(
     if experiment.strategy == "pmap":  # its programs cannot be traced without running them
         return _bytes(state), _bytes(state.params)
     evaluate: Any = programs.evaluate  # a jitted function
-    jaxpr = evaluate.trace(state, test).jaxpr
+    split = (test,) if isinstance(test, Mapping) else _block(experiment, test)
+    jaxpr = evaluate.trace(state, *split).jaxpr
     largest = max((_bytes(product) for product in _products(jaxpr.jaxpr)), default=0)
     return _bytes(state), max(_bytes(state.params), largest // num_devices)
 
 
-def bytes_of(device: jax.Device) -> int:
-    """Returns the memory of a device in bytes; for a CPU, the memory that its host allows."""
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    if device.platform != "cpu":
-        return 2**63 - 1  # unknown
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
-    return physical if limit == "max" else min(physical, int(limit))
+def _block(experiment: Experiment, test: Reader) -> tuple[Any, ...]:
+    """Returns the shapes of what the evaluation of a data set on disk takes beyond the state."""
+    layouts: Any = {**test.layouts, "mask": ((), "bool")}
+    metrics = jax.eval_shape(experiment.task.no_evaluation)
+    block = blocks.shapes(layouts, 1, experiment.batches.eval_batch_size)
+    return metrics, block, jax.ShapeDtypeStruct((), np.int32)
 
 
 def _products(jaxpr: Any) -> Iterator[Any]:

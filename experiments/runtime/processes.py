@@ -186,14 +186,16 @@ def check_same(config: Mapping[str, Any]) -> None:
     """Refuses to start if the processes have different configs.
 
     Args:
-      config: the config of this process as a nested dict. The data directory may differ.
+      config: the config of this process as a nested dict. The data directory and the
+        number of workers may differ.
 
     Raises:
       UserError: the config of some process differs from that of process 0.
     """
     if jax.process_count() == 1:
         return
-    compared = {**config, "data": {**config["data"], "data_dir": None}}
+    hosts_own = {"data_dir": None, "workers": None}
+    compared = {**config, "data": {**config["data"], **hosts_own}}
     text = json.dumps(compared, sort_keys=True)
     digests = _gathered(hashlib.sha256(text.encode()).digest())
     others = [str(process) for process, digest in enumerate(digests) if digest != digests[0]]
@@ -202,6 +204,16 @@ def check_same(config: Mapping[str, Any]) -> None:
             f"the config of process {', '.join(others)} differs from that of process 0; start "
             "every process with the same --config and the same overrides"
         )
+
+
+def union(pairs: frozenset[tuple[int, int]]) -> frozenset[tuple[int, int]]:
+    """Returns the union of the pairs of all processes, which call it at the same place."""
+    if jax.process_count() == 1:
+        return pairs
+    text = json.dumps(sorted(pairs)).encode()
+    lengths = [int.from_bytes(length) for length in _gathered(len(text).to_bytes(8))]
+    texts = _gathered(text.ljust(max(lengths)))
+    return frozenset((first, second) for each in texts for first, second in json.loads(each))
 
 
 def wait_for_all(what: str) -> None:

@@ -33,6 +33,8 @@ class Progress(NamedTuple):
       rollbacks: records of the rollbacks so far, oldest first.
       environment: where the run is computed now.
       environment_changes: differences between the environments that computed it, oldest first.
+      damaged: examples that were replaced because they cannot be read, as (0 for training or 1 for
+        evaluation, index).
     """
 
     state: TrainState
@@ -42,6 +44,7 @@ class Progress(NamedTuple):
     rollbacks: list[Rollback]
     environment: Environment
     environment_changes: list[Change]
+    damaged: frozenset[tuple[int, int]] = frozenset()
 
 
 def no_metrics(task: Task) -> Metrics:
@@ -70,6 +73,7 @@ def save(checkpointer: Checkpointer, progress: Progress, *, step: int) -> None:
         "rollbacks": progress.rollbacks,
         "environment": progress.environment,
         "environment_changes": progress.environment_changes,
+        "damaged": sorted(progress.damaged),
     }
     checkpointer.save(step, progress.state, record)
 
@@ -123,6 +127,7 @@ def restore(
         environment_changes=processes.together(
             lambda: _changes(record, here, step=step, require_same=require_same_environment)
         ),
+        damaged=frozenset((split, index) for split, index in record["damaged"]),
     )
 
 

@@ -52,6 +52,7 @@ def of_run(
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(finished.state.params)),
         "params_sha256": checkpoint.tree_sha256(finished.state.params),
         "rollbacks": finished.rollbacks,
+        **({} if experiment.task.stream is None else {"damaged_examples": len(finished.damaged)}),
         "task": experiment.config["task"]["name"],
         **experiment.task.description(),
         "floors": {name: floor._asdict() for name, floor in floors.items()},

@@ -12,6 +12,7 @@ import optax
 from clu import metrics as clu_metrics
 
 from experiments.data.datasets import Dataset
+from experiments.data.records import Stream
 from experiments.program.state import TrainState, run_keys
 from experiments.program.steps import Examples
 from experiments.tasks.accumulation import accumulate
@@ -61,6 +62,9 @@ def make_task(
     augment: Augment,
     accumulate_steps: int = 1,
     axis_name: str | None = None,
+    stream: Stream | None = None,
+    streamed_normalize: Callable[[], Normalize] | None = None,
+    loading: str = "",
 ) -> Task:
     """Makes the task of classifying images.
 
@@ -79,11 +83,18 @@ def make_task(
       accumulate_steps: micro-batches per step. Batch norm sees one micro-batch at a time.
       axis_name: the mapped axis along which devices share a batch. Gradients and batch statistics
         are averaged over it.
+      stream: see `Task`.
+      streamed_normalize: returns the function that normalizes the images of `stream`; it is called
+        more than once and must be cached by the caller.
+      loading: see `Task`.
 
     Returns:
       The task. Its batches have `image` [batch, height, width, channels], `label` int32 [batch],
       and in evaluation `mask` bool [batch].
     """
+
+    def normalize_of_data() -> Normalize:
+        return load()[1] if streamed_normalize is None else streamed_normalize()
 
     def load_arrays() -> Data:
         dataset, _ = load()
@@ -107,7 +118,7 @@ def make_task(
     def train_step(
         state: TrainState, batch: Examples, optimizer: optax.GradientTransformation
     ) -> tuple[TrainState, Metrics]:
-        _, normalize = load()
+        normalize = normalize_of_data()
         keys = run_keys(state.key)
         augment_key = jax.random.fold_in(keys.augment, state.step)
         images = normalize(augment(augment_key, batch["image"]))
@@ -160,7 +171,7 @@ def make_task(
         return new_state, metrics
 
     def eval_step(state: TrainState, batch: Examples) -> Metrics:
-        _, normalize = load()
+        normalize = normalize_of_data()
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         logits: Any = model.apply(variables, normalize(batch["image"]), train=False)
         metrics = Metrics.single_from_model_output(
@@ -182,4 +193,6 @@ def make_task(
         collection=Metrics,
         metrics=metrics_of(num_classes),
         objective="accuracy",
+        stream=stream,
+        loading=loading,
     )

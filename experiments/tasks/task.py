@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from clu import metrics as clu_metrics
 
+from experiments.data.records import Stream
 from experiments.program.state import TrainState
 from experiments.program.steps import Batch, Examples, gather
 
@@ -113,7 +114,7 @@ class Task(NamedTuple):
       data: name of the data set, as tables show it.
       model: name of the model, as tables show it.
       num_train: examples in the training split.
-      load: reads the data set; may take long, and is called once per run.
+      load: reads the data set into memory; may take long, and is called once per run.
       init: (key, optimizer) -> state at step 0.
       train_step: (state, batch, optimizer) -> (state, metrics); one update. The optimizer follows
         the learning-rate schedule.
@@ -131,6 +132,9 @@ class Task(NamedTuple):
         epoch of a run writes them. None for none.
       predict: what `experiments.predict` prints for a trained state, or None if the task predicts
         nothing.
+      stream: the data set if it stays on disk, in place of `load`; None if it is loaded.
+      loading: one sentence that says whether the data set stays on disk, and why; empty if there is
+        no choice.
     """
 
     data: str
@@ -148,6 +152,8 @@ class Task(NamedTuple):
     evaluation: type[clu_metrics.Collection] | None = None
     pictures: Callable[[TrainState], Mapping[str, jax.Array]] | None = None
     predict: Callable[[TrainState, Sampling], str] | None = None
+    stream: Stream | None = None
+    loading: str = ""
 
     def no_metrics(self) -> Any:
         """Returns the metrics of no training examples."""

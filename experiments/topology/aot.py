@@ -12,7 +12,7 @@ from jax.experimental import topologies
 
 from experiments.build.experiment import Experiment, build
 from experiments.errors import UserError
-from experiments.program import assemble, parallel, switches
+from experiments.program import assemble, blocks, parallel, switches
 from experiments.program.state import key_data
 from experiments.topology.hlo import Collective, collectives
 from experiments.topology.roofline import Chip, Estimate, estimate
@@ -172,17 +172,12 @@ def compile_step(experiment: Experiment, devices: list[Any], chip: Chip) -> Repo
         averaging=experiment.averaging,
         loss_limit=experiment.guard.loss_limit,
     )
-    arguments = (
-        jax.eval_shape(programs.init, key_data(experiment.seed)),
-        parallel.shapes_of(experiment.task.load().train),
-        jax.ShapeDtypeStruct((batches.num_train,), jnp.int32),
-        np.int32(experiment.log_every_steps),
-    )
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(
-            jnp.shape(leaf), leaf.dtype, sharding=strategy.replicated
-        ),
-        arguments,
+    state = jax.eval_shape(programs.init, key_data(experiment.seed))
+    num_steps = np.int32(experiment.log_every_steps)
+    shapes = (
+        _on(strategy.replicated, state),
+        *_data_shapes(experiment, strategy),
+        _on(strategy.replicated, num_steps),
     )
     try:
         compiled = programs.train.lower(*shapes).compile()  # type: ignore[attr-defined]
@@ -191,6 +186,30 @@ def compile_step(experiment: Experiment, devices: list[Any], chip: Chip) -> Repo
             return None
         raise
     return _report(compiled, batches.batch_size, len(devices), chip)
+
+
+def _data_shapes(experiment: Experiment, strategy: parallel.Strategy) -> tuple[Any, ...]:
+    """Returns the shapes of the data that the training program takes."""
+    batches, task = experiment.batches, experiment.task
+    if task.stream is not None:
+        readers = task.stream.open()
+        layouts = readers.train.layouts
+        log_every_steps = experiment.log_every_steps
+        size = blocks.sizes(
+            layouts, batches, log_every_steps=log_every_steps, num_test=len(readers.test)
+        ).train
+        block = blocks.shapes(layouts, size, batches.batch_size)
+        return (_on(blocks.sharding(strategy.mesh), block),)
+    split = parallel.shapes_of(task.load().train)
+    order = jax.ShapeDtypeStruct((batches.num_train,), jnp.int32)
+    return _on(strategy.replicated, split), _on(strategy.replicated, order)
+
+
+def _on(sharding: jax.sharding.Sharding, tree: Any) -> Any:
+    """Returns the shapes of arrays with a sharding."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype, sharding=sharding), tree
+    )
 
 
 def _report(compiled: Any, batch_size: int, num_chips: int, chip: Chip) -> Report | None:

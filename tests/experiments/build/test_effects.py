@@ -55,6 +55,10 @@ VALUES = {
     "data.name": ("mnist_like",),
     "data.data_dir": ("elsewhere",),
     "data.image_size": (4,),
+    "data.loading": ("stream",),
+    "data.memory_share": (0.5,),
+    "data.workers": (2,),
+    "data.max_damaged": (3,),
     "data.validation_examples": (100,),
     "data.preprocess": (("global_contrast_normalization",),),
     "data.zca_epsilon": (0.5,),
@@ -139,7 +143,10 @@ VALUES = {
     "checkpoint.max_to_keep": (5,),
 }
 # Other data sets need files. A task of the user's own is tested below.
-NEVER_ACTS_HERE = {"data.data_dir", "data.name", "data.tokens"}
+NEVER_ACTS_HERE = {
+    *("data.data_dir", "data.loading", "data.max_damaged", "data.memory_share", "data.name"),
+    *("data.tokens", "data.workers"),
+}
 
 
 def other_task(config, axis_name):

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from configs import base, quickstart
 from experiments.build.experiment import build
 from experiments.build.language_model import LANGUAGE_MODELS, TOKENS
+from experiments.build.loading import LOADING
 from experiments.build.models import ATTENTION, DTYPES, MODELS
 from experiments.build.optimizers import MASKS, OPTIMIZERS, WEIGHT_DECAY_MODES
 from experiments.build.schedules import SCHEDULES
@@ -61,6 +62,10 @@ PLAUSIBLE = {
     "data.name": st.just("digits"),
     "data.data_dir": st.none() | st.text(),
     "data.image_size": st.none() | st.sampled_from([1, 4, 8, 16, 32, 64, 2048]),
+    "data.loading": st.sampled_from(LOADING),
+    "data.memory_share": st.floats(0, 1, exclude_min=True),
+    "data.workers": st.none() | st.integers(0, 256),
+    "data.max_damaged": st.integers(0, 10**9),
     "data.validation_examples": st.integers(0, 1436),
     "data.preprocess": st.permutations(list(STEPS)).flatmap(
         lambda steps: st.integers(0, 5).map(lambda count: tuple(steps[:count]))

@@ -46,6 +46,7 @@ def test_every_range_has_two_limits(path):
         (ranges.PADDING, (0, 4096), (-1, 4097)),
         (ranges.WIDTH, (1, 16384), (0, 16385)),
         (ranges.FACTOR, (1e-30, 64), (0, 64.1)),
+        (ranges.WORKERS, (0, 256), (-1, 257)),
         (ranges.ROLLBACKS, (0, 1000), (-1, 1001)),
         (ranges.SEED, (0, 2**32 - 1), (-1, 2**32)),
     ],

@@ -96,7 +96,7 @@ def test_unknown_data_set_is_refused_with_the_choices():
             "glue",
             "'glue' has the features .*; an image .* data set needs 'image' and 'label'",
         ),
-        ("cats_vs_dogs", r"'cats_vs_dogs' has uint8 images of shape \(None, None, 3\); they must"),
+        ("cats_vs_dogs", r"'cats_vs_dogs' have different sizes; set data.image_size"),
     ],
 )
 def test_data_set_without_labeled_images_of_one_size_is_refused(name, message, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from configs import base
 from experiments.build.experiment import build
 from experiments.errors import UserError
+from experiments.program import devices
 from experiments.runtime import loop, memory
 from tests.experiments.build.edits import assert_one_sentence
 
@@ -49,19 +50,8 @@ def test_scores_of_attention_are_the_largest_activation(num_devices):
 
 
 def test_run_that_does_not_fit_is_refused_and_leaves_no_directory(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "bytes_of", lambda device: 10_000)
+    monkeypatch.setattr(devices, "memory_of", lambda device: 10_000)
     with pytest.raises(UserError, match=r"needs at least .* there are 1e-05 GB of memory") as error:
         loop.run(experiment_of(), tmp_path / "run")
     assert_one_sentence(error.value)
     assert not (tmp_path / "run").exists()
-
-
-def test_memory_of_a_cpu_is_that_of_its_host(tmp_path, monkeypatch):
-    device = jax.devices("cpu")[0]
-    monkeypatch.setattr(memory, "CGROUP_LIMIT", tmp_path / "memory.max")
-    physical = memory.bytes_of(device)
-    assert physical > 2**28
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.bytes_of(device) == physical
-    (tmp_path / "memory.max").write_text("1000000\n")
-    assert memory.bytes_of(device) == 1_000_000

@@ -13,8 +13,9 @@ from configs.sweeps import digits
 from experiments.build.sweeps import read_sweep
 from experiments.data import datasets
 from experiments.errors import UserError
+from experiments.program import devices
 from experiments.results import report
-from experiments.runtime import memory, workdir
+from experiments.runtime import workdir
 from experiments.sweeping import plan, run, trials
 from experiments.tasks.classification import Metrics
 from tests.experiments.sweeping import small_config
@@ -114,7 +115,7 @@ def test_summary_has_the_fields_of_each_setting_with_their_references():
 
 
 def test_sweep_of_trials_that_do_not_fit_is_refused_and_leaves_no_directory(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "bytes_of", lambda device: 1000)
+    monkeypatch.setattr(devices, "memory_of", lambda device: 1000)
     with pytest.raises(UserError, match=r"the run needs at least .* there are 1e-06 GB of memory"):
         run.run(read_sweep(digits.get_config()), epath.Path(tmp_path / "sweep"))
     assert not (tmp_path / "sweep").exists()
