@@ -2,7 +2,11 @@
 
 Set any field of the sweep's config with --config.FIELD=VALUE, and any field of its runs with
 --config.base.FIELD=VALUE. The same command with the same workdir resumes the sweep.
+
+--processes=N trains in N processes, and --shard=I/N trains the I-th of N shares.
 """
+
+import sys
 
 from absl import flags
 from etils import epath
@@ -13,7 +17,8 @@ from experiments.build.sweeps import read_sweep
 from experiments.errors import UserError
 from experiments.program import switches
 from experiments.runtime import compile_cache, environment
-from experiments.sweeping.run import run
+from experiments.sweeping import shard, worker
+from experiments.sweeping.run import Workers, run
 
 
 def main() -> None:
@@ -27,16 +32,34 @@ def main() -> None:
     switches.pin()
     environment.check_platform()
     sweep = read_sweep(config, cli.given_fields())
-    compile_cache.use(flags.FLAGS.compile_cache)
-    summary, was_finished = run(
-        sweep, workdir, require_same_environment=flags.FLAGS.require_same_environment
+    is_worker = flags.FLAGS.worker is not None
+    compile_cache.use(flags.FLAGS.compile_cache, is_worker=is_worker)
+    if is_worker:
+        worker.serve(sweep, workdir, flags.FLAGS.worker)
+        return
+    end = run(
+        sweep,
+        workdir,
+        require_same_environment=flags.FLAGS.require_same_environment,
+        share=shard.parse(flags.FLAGS.shard),
+        workers=Workers(flags.FLAGS.processes, _own_command()),
     )
+    if end.summary is None:
+        print(end.missing)
+        return
+    summary = end.summary
     print(
         f"{summary['trials']} trials ({summary['diverged']} diverged) in "
-        f"{summary['seconds']:.0f} s; {'was finished before, in' if was_finished else 'wrote'} "
+        f"{summary['seconds']:.0f} s; {'was finished before, in' if end.was_finished else 'wrote'} "
         f"{workdir}/trials.csv; for tables and figures: "
         f"python -m experiments.report {workdir} --out=DIR"
     )
+
+
+def _own_command() -> list[str]:
+    """Returns the command of this process, which its workers run too."""
+    switches = [*["-O"] * sys.flags.optimize, *(f"-W{each}" for each in sys.warnoptions)]
+    return [sys.executable, *switches, "-m", "experiments.sweep", *sys.argv[1:]]
 
 
 def define_flags() -> None:
@@ -50,6 +73,13 @@ def define_flags() -> None:
         False,
         "Refuse to resume where versions, devices, threads, or flags differ, instead of warning.",
     )
+    flags.DEFINE_integer(
+        "processes", 1, "Processes that share the trials on a CPU, each with its own cores."
+    )
+    flags.DEFINE_string(
+        "shard", "1/1", "I/N trains the I-th of N shares of the trials, counted from 1."
+    )
+    flags.DEFINE_string("worker", None, "Pipes to the parent; set by --processes, not by you.")
     flags.DEFINE_bool(
         "compile_cache", True, "Keep compiled programs in the user's cache directory."
     )

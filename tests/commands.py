@@ -28,7 +28,7 @@ CONTEXT.set_forkserver_preload(["tests.commands", *IMPORTED])
 FAST = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 
 
-def start(module, *arguments, out, err, cwd=ROOT, **variables):
+def start(module, *arguments, out, err, cwd=ROOT, cores=None, **variables):
     """Starts `python -m` in a process that is forked from the server.
 
     Args:
@@ -37,6 +37,7 @@ def start(module, *arguments, out, err, cwd=ROOT, **variables):
       out: path to append the standard output to.
       err: path to append the standard error to.
       cwd: working directory.
+      cores: the cores to which the process is pinned, or None.
       **variables: environment variables that differ from those of this process.
 
     Returns:
@@ -48,7 +49,7 @@ def start(module, *arguments, out, err, cwd=ROOT, **variables):
     environment = {**os.environ, "XLA_FLAGS": FAST, **variables}
     process = CONTEXT.Process(
         target=_run,
-        args=(module, [*map(str, arguments)], str(out), str(err), str(cwd), environment),
+        args=(module, [*map(str, arguments)], str(out), str(err), str(cwd), cores, environment),
     )
     process.start()
     return process
@@ -69,8 +70,10 @@ def run(module, *arguments, cwd=ROOT, **variables):
         )
 
 
-def _run(module, arguments, out, err, cwd, environment):
+def _run(module, arguments, out, err, cwd, cores, environment):
     """Runs the command in this process, as `python -m` would."""
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, stream.fileno())

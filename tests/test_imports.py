@@ -98,7 +98,8 @@ def test_command_starts_without_libraries_that_take_seconds(name):
 
 
 WRITES_TO_A_WORKDIR = [
-    *("train.py", "sweep.py", "sweeping/run.py", "sweeping/store.py"),
+    *("train.py", "sweep.py"),
+    *(f"sweeping/{name}.py" for name in ("blocks", "run", "store", "worker")),
     *(f"runtime/{name}.py" for name in ("checkpoint", "events", "guard", "loop")),
     *(f"runtime/{name}.py" for name in ("profiler", "progress", "telemetry", "workdir")),
 ]

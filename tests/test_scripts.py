@@ -1,4 +1,4 @@
-"""scripts/tpu.sh, with a fake gcloud that records its calls."""
+"""The scripts, with a fake gcloud or SLURM that records its calls."""
 
 import os
 import subprocess
@@ -83,3 +83,30 @@ def test_mistakes_are_reported_before_any_call(tmp_path, arguments, without, cod
     assert returned == code
     assert message in errors
     assert calls == ""
+
+
+def test_array_task_trains_its_shard_and_is_requeued_after_sigterm(tmp_path):
+    """srun ends as the command does when SLURM stops it."""
+    calls = tmp_path / "calls"
+    for name, code in {"srun": 143, "scontrol": 0}.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >> "$CALLS"\nexit {code}\n')
+        (tmp_path / name).chmod(0o755)
+    process = subprocess.run(
+        ["bash", "scripts/sweep.sbatch", "--config=configs/sweeps/mnist.py", "--workdir=/runs/a b"],
+        cwd=ROOT,
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "CALLS": str(calls),
+            "SLURM_CPUS_PER_TASK": "8",
+            "SLURM_ARRAY_JOB_ID": "77",
+            "SLURM_ARRAY_TASK_ID": "3",
+            "SLURM_ARRAY_TASK_COUNT": "4",
+        },
+        check=False,
+        timeout=60,
+    )
+    assert process.returncode == 143
+    assert calls.read_text() == (
+        "srun --cpus-per-task=8 .venv/bin/python -m experiments.sweep --shard=3/4 --processes=8 "
+        "--config=configs/sweeps/mnist.py --workdir=/runs/a b\nscontrol requeue 77_3\n"
+    )

@@ -19,7 +19,8 @@ def make(base: ConfigDict) -> ConfigDict:
     config.tune.seeds = ()
     config.tune.validation_examples = 0  # training examples held out while tuning
 
-    # Trials per program; None: as many as fit into memory
+    # Trials per program; None: up to five on each CPU device, and on an accelerator as many as fit
+    # into memory
     config.block_size = config_dict.placeholder(int)
     config.checkpoint_every_epochs = 1
     return config

@@ -91,6 +91,21 @@ def read_summary(file: Path, kind: str) -> dict[str, Any]:
       UserError: the file cannot be read, or a field is missing, of another type, or impossible.
     """
     summary = read_json(file)
+    check_summary(file, kind, summary)
+    return summary
+
+
+def check_summary(file: Path, kind: str, summary: Mapping[str, Any]) -> None:
+    """Checks the fields of a summary that a report uses.
+
+    Args:
+      file: its file, for errors.
+      kind: "run" or "sweep".
+      summary: the summary.
+
+    Raises:
+      UserError: a field is missing, of another type, or impossible.
+    """
     for name, (is_valid, allowed) in (FIELDS | FIELDS_OF_KIND[kind]).items():
         if name not in summary:
             raise broken(file, KeyError(name))
@@ -99,7 +114,6 @@ def read_summary(file: Path, kind: str) -> dict[str, Any]:
     for name, (is_valid, allowed) in OPTIONAL_FIELDS.items():
         if name in summary and not is_valid(summary[name]):
             raise impossible(f"{file}: {name}", summary[name], allowed)
-    return summary
 
 
 def task_of(file: Path, summary: Mapping[str, Any]) -> Task:

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments.errors import UserError
-from experiments.results import integrity, methods
+from experiments.results import integrity, methods, shards
 from experiments.results.described import (
     Metric,
     Task,
     broken,
     chance_of,
+    check_summary,
     read_json,
     read_summary,
     task_of,
@@ -41,14 +42,15 @@ class Results(NamedTuple):
         the final trials of the method are evaluated on), the swept fields (NaN where a field was
         not swept), `curves`, `averaged` (NaN without a value), `diverged`, and `source`. `setting`
         is the name of the method, whose final trials agree in every field but the seed.
-      sources: one row per directory, with the columns `source`, `kind`, `command`, `trials`,
-        `seconds`, `device`, and `versions`.
+      sources: one row per directory, or per shard of a sweep that was merged, with the columns
+        `source`, `kind`, `command`, `trials`, `seconds`, `device`, and `versions`.
       metrics: metric name -> metric.
       objective: the metric that ranks trials.
       chance: metric name -> data set -> chance level, where there is one.
       configs: data set, split, model, and method -> config of its final trials, or None if an
         older sweep does not store it exactly.
-      summaries: directory -> its summary.
+      summaries: source of a row -> name of each of its parts -> summary of that part. A directory
+        is one part; a sweep that was merged from shards has one per shard.
     """
 
     rows: pd.DataFrame
@@ -57,21 +59,25 @@ class Results(NamedTuple):
     objective: Metric
     chance: Mapping[str, Mapping[str, float]]
     configs: Mapping[tuple[str, str, str, str], Config | None]
-    summaries: Mapping[str, Mapping[str, Any]]
+    summaries: Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 class _Directory(NamedTuple):
     """One directory: its rows, its summary, its task, and the config of each setting.
 
     Attributes:
+      file: the file of its summary.
+      parts: name -> summary of each of its parts, as in `Results.summaries`.
       configs: data set, model, and setting -> config by dotted field.
       exact: whether the configs are exactly those of the trials. An older sweep does not store
         which fields follow others, such as an end value that is a hundredth of the peak.
     """
 
     kind: str
+    file: Path
     rows: pd.DataFrame
     summary: dict[str, Any]
+    parts: dict[str, dict[str, Any]]
     task: Task
     configs: dict[Cell, Config]
     exact: bool
@@ -90,10 +96,17 @@ def read(directories: Sequence[Path]) -> Results:
       UserError: a directory is not a finished run or sweep, a file is truncated or malformed, the
         directories differ in task, a trial appears twice, or trials cannot share a table.
     """
-    found = {str(directory): _read_directory(directory) for directory in sorted(directories)}
-    if len(found) < len(directories):
+    if len(set(directories)) < len(directories):
         twice = next(each for each in directories if list(directories).count(each) > 1)
         raise UserError(f"{twice} is given twice; pass each directory once")
+    of_shards = [directory for directory in sorted(directories) if shards.is_shard(directory)]
+    found = {
+        str(directory): _read_directory(directory)
+        for directory in sorted(directories)
+        if directory not in of_shards
+    }
+    for merged in shards.merge(of_shards):
+        found[merged.source] = _read_merged(merged)
     _check_tasks({source: directory.task for source, directory in found.items()})
     task = next(iter(found.values())).task
     rows = pd.concat(
@@ -109,12 +122,18 @@ def read(directories: Sequence[Path]) -> Results:
     _check_trials(rows)
     return Results(
         rows=rows,
-        sources=pd.DataFrame([_source(source, of) for source, of in found.items()]),
+        sources=pd.DataFrame(
+            [
+                _source(name, of.kind, summary)
+                for of in found.values()
+                for name, summary in of.parts.items()
+            ]
+        ),
         metrics=task.metrics,
         objective=task.metrics[task.objective],
         chance=chance,
         configs=configs,
-        summaries={source: directory.summary for source, directory in found.items()},
+        summaries={source: directory.parts for source, directory in found.items()},
     )
 
 
@@ -130,43 +149,68 @@ def _read_directory(directory: Path) -> _Directory:
         raise UserError(f"{directory} is unfinished: it has {lacking}; run its command again")
     integrity.check(directory)
     summary = read_summary(file, kind)
-    task = task_of(file, summary)
+    parts = {str(directory): summary}
     config = read_json(directory / "config.json")
-    if kind == "run":
-        fields = methods.flatten(config)
-        rows = of_run(directory, fields, summary, task.metrics)
-        data, model, setting = rows[CELL].iloc[0]
-        cells: dict[Cell, Config] = {(data, model, setting): fields}
-        return _Directory(kind, rows, summary, task, cells, exact=True)
+    if kind == "sweep":
+        try:
+            text = kinds["sweep"].read_text()
+        except (OSError, ValueError) as error:
+            raise broken(kinds["sweep"], error) from error
+        configs = directory / "config.json"
+        return _of_sweep((kinds["sweep"], configs, file), text, config, summary, parts)
+    task = task_of(file, summary)
+    fields = methods.flatten(config)
+    rows = of_run(directory, fields, summary, task.metrics)
+    data, model, setting = rows[CELL].iloc[0]
+    cells: dict[Cell, Config] = {(data, model, setting): fields}
+    return _Directory(kind, file, rows, summary, parts, task, cells, exact=True)
+
+
+def _read_merged(merged: shards.Merged) -> _Directory:
+    for summary in (merged.summary, *merged.parts.values()):
+        check_summary(merged.file, "sweep", summary)
+    files = (merged.file, merged.file, merged.file)
+    return _of_sweep(files, merged.table, merged.config, merged.summary, merged.parts)
+
+
+def _of_sweep(
+    files: tuple[Path, Path, Path],
+    text: str,
+    config: Mapping[str, Any],
+    summary: dict[str, Any],
+    parts: dict[str, dict[str, Any]],
+) -> _Directory:
+    """Reads a sweep from its table, config, and summary; `files` are theirs, for errors."""
+    table_file, config_file, file = files
+    task = task_of(file, summary)
     try:
         base = methods.flatten(config["base"])
         swept = [axis["field"] for axis in config["grid"]]
         settings = {setting["name"]: dict(setting) for setting in config["settings"]}
-        rows = of_sweep(directory, swept, summary, task.metrics)
+        rows = of_sweep(table_file, text, swept, summary, task.metrics)
         points = rows[rows.phase == "final"].drop_duplicates(CELL).set_index(CELL)[swept]
-        cells = {
+        cells: dict[Cell, Config] = {
             cell: {**base, **settings[cell[2]], **point.to_dict()}
             for cell, point in points.iterrows()
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise broken(directory / "config.json", error) from error
+        raise broken(config_file, error) from error
     stored = summary.get("settings")
     if stored is None:
-        return _Directory(kind, rows, summary, task, cells, exact=False)
+        return _Directory("sweep", file, rows, summary, parts, task, cells, exact=False)
     unknown = sorted({setting for _, _, setting in cells} - stored.keys())
     if unknown:
         raise broken(file, KeyError(f"settings.{unknown[0]}"))
     cells = {cell: {**base, **stored[cell[2]]} for cell in cells}
-    return _Directory(kind, rows, summary, task, cells, exact=True)
+    return _Directory("sweep", file, rows, summary, parts, task, cells, exact=True)
 
 
-def _source(source: str, directory: _Directory) -> dict[str, Any]:
-    summary = directory.summary
+def _source(source: str, kind: str, summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "source": source,
-        "kind": directory.kind,
+        "kind": kind,
         "command": summary.get("command", ""),
-        "trials": summary.get("trials", 1) if directory.kind == "sweep" else 1,
+        "trials": summary.get("trials", 1) if kind == "sweep" else 1,
         "seconds": summary["seconds"],
         "device": f"{summary['device_count']} × {summary['device']}",
         "versions": ", ".join(f"{name} {of}" for name, of in summary["versions"].items()),
@@ -208,8 +252,7 @@ def _chance(
     given_by: dict[tuple[str, str], str] = {}
     for source, directory in found.items():
         for data in sorted(set(directory.rows.data)):
-            file = Path(source) / "summary.json"
-            for name, level in chance_of(file, directory.summary, data, metrics).items():
+            for name, level in chance_of(directory.file, directory.summary, data, metrics).items():
                 other = given_by.setdefault((name, data), source)
                 if levels[name].setdefault(methods.printable(data), level) != level:
                     raise UserError(

@@ -352,9 +352,10 @@ def _header(data: str, split: str, rows: pd.DataFrame, results: Results) -> str:
             "training split, and the trials were evaluated on it."
         )
     summaries = {source: results.summaries[source] for source in sorted(set(rows.source))}
+    parts = {part: of for source in summaries.values() for part, of in source.items()}
     objective = results.objective
-    for meaning, values in floors.of_data(summaries, data, objective.name).items():
+    for meaning, values in floors.of_data(parts, data, objective.name).items():
         shown = " and ".join(tables.shown(value, objective) for value in values)
         lines.append(f"For comparison, the {meaning} has the {objective.label} {shown}.")
-    lines += environments.remarks(summaries)
+    lines += environments.remarks(parts)
     return "\n\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
 """Reads the rows of a run or a sweep, one per trial and epoch, and refuses impossible values."""
 
+import io
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -103,15 +104,17 @@ def of_run(
 
 
 def of_sweep(
-    directory: Path,
+    file: Path,
+    text: str,
     swept: Sequence[str],
     summary: Mapping[str, Any],
     metrics: Mapping[str, Metric],
 ) -> pd.DataFrame:
-    """Reads the rows of a sweep's `trials.csv`.
+    """Reads the rows of a sweep's table.
 
     Args:
-      directory: directory of the sweep.
+      file: its file, for errors.
+      text: the text of its `trials.csv`.
       swept: the fields of its grid.
       summary: its checked summary.
       metrics: metric name -> metric.
@@ -120,14 +123,12 @@ def of_sweep(
       The columns `TRIAL`, `swept`, `curves`, `averaged`, and `diverged`.
 
     Raises:
-      UserError: the file is truncated or malformed, or holds an impossible value.
+      UserError: the text is truncated or malformed, or holds an impossible value.
     """
-    file = directory / "trials.csv"
     curve_names = curves(metrics)
     try:
-        text = file.read_text()
         # Read as text, because a setting may be called 0.1 or nan.
-        rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+        rows = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         unknown = [name for name in rows.columns if "." in name and name not in swept]
         unknown = [name for name in unknown if name not in curve_names]
         if unknown:
@@ -136,7 +137,7 @@ def of_sweep(
         rows = rows[[*TRIAL, *numbers, "diverged"]]
         rows[numbers] = rows[numbers].replace("", "nan").astype(float)
         rows["seed"] = rows.seed.astype(int)
-    except (OSError, ValueError, KeyError, OverflowError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise broken(file, error) from error
     if not text.endswith("\n") or not rows.diverged.isin(["True", "False"]).all():
         raise UserError(f"{file} is truncated: it has an incomplete line")

@@ -20,7 +20,7 @@ MIN_COMPILE_SECONDS = 0.0
 UNREADABLE = "Error reading persistent compilation cache entry for"  # a warning of jax
 
 
-def use(wanted: bool) -> None:
+def use(wanted: bool, *, is_worker: bool = False) -> None:
     """Switches jax's compilation cache on or off; call it before anything is compiled.
 
     JAX_COMPILATION_CACHE_DIR takes precedence, and jax then manages that directory alone. Otherwise
@@ -32,6 +32,8 @@ def use(wanted: bool) -> None:
 
     Args:
       wanted: whether to use the cache.
+      is_worker: whether other processes compile the same programs. A program that is damaged may
+        then be one that another process is writing, so there is no warning.
     """
     if not wanted:
         jax.config.update("jax_enable_compilation_cache", False)
@@ -53,10 +55,10 @@ def use(wanted: bool) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", os.fspath(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
-    _replace_damaged(directory)
+    _replace_damaged(directory, quietly=is_worker)
 
 
-def _replace_damaged(directory: Path) -> None:
+def _replace_damaged(directory: Path, *, quietly: bool) -> None:
     """Deletes a program that jax cannot read, so that jax stores it again.
 
     A kill in the middle of a write leaves half a program. jax warns, compiles the program, and
@@ -64,7 +66,7 @@ def _replace_damaged(directory: Path) -> None:
     compiles. The warning has the name of the program, which other shapes share.
     """
     show = warnings.showwarning
-    told = False
+    told = quietly
 
     def handle(message: Warning | str, *rest: Any, **named: Any) -> None:
         nonlocal told

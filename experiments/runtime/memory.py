@@ -23,6 +23,7 @@ def check(
     test: Mapping[str, Any] | Reader,
     *,
     num_devices: int,
+    num_processes: int = 1,
 ) -> None:
     """Compares the least memory that a run needs with the memory of a device.
 
@@ -31,6 +32,7 @@ def check(
       programs: its compiled programs; what is traced here is not traced again when they run.
       test: the split that is evaluated, in memory or on disk.
       num_devices: number of devices that share a step.
+      num_processes: number of processes on this host that need as much.
 
     Raises:
       UserError: the run needs more memory than there is.
@@ -38,14 +40,14 @@ def check(
     state, largest = least_bytes(experiment, programs, test, num_devices=num_devices)
     device = jax.local_devices()[0]
     # The virtual devices of a CPU share the memory of their host.
-    copies = jax.local_device_count() if device.platform == "cpu" else 1
+    copies = num_processes * (jax.local_device_count() if device.platform == "cpu" else 1)
     needed, available = copies * (state + largest), devices.memory_of(device)
     if needed > available:
         raise UserError(
             f"the run needs at least {needed / 1e9:.3g} GB ({copies * state / 1e9:.3g} GB of "
             f"parameters and optimizer state, and {copies * largest / 1e9:.3g} GB for the largest "
             f"gradient or activation), but there are {available / 1e9:.3g} GB of memory; "
-            f"{SMALLER}"
+            f"{SMALLER}{', or use fewer processes' if num_processes > 1 else ''}"
         )
 
 

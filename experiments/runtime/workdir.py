@@ -25,42 +25,67 @@ LOCK_MODE = 0o666  # less what the user's umask takes away
 
 
 @contextlib.contextmanager
-def locked(workdir: epath.Path) -> Iterator[None]:
+def locked(workdir: epath.Path, *, share: str = "") -> Iterator[None]:
     """Reserves a directory for this process until the context or the process ends.
+
+    Several processes may share it, each with its own share: "-1-of-4" to "-4-of-4". A process
+    without a share, or with one of another number of shares, is refused meanwhile.
 
     Object storage has no locks, so two runs in one bucket directory are not detected.
 
     Args:
       workdir: the directory, created if it does not exist.
+      share: what this process reserves, or "" for the whole directory.
 
     Raises:
       UserError: the directory cannot be used, or another process uses it.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT
-        file = None if on_bucket(workdir) else os.open(workdir / "lock", flags, LOCK_MODE)
-    except OSError as error:
-        raise _unusable(workdir, error) from error
-    if file is None:
+    with contextlib.ExitStack() as stack:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            if not on_bucket(workdir):
+                _lock(stack, workdir, "lock", fcntl.LOCK_SH if share else fcntl.LOCK_EX)
+                if share:
+                    _lock(stack, workdir, f"lock{share}", fcntl.LOCK_EX)
+                    _refuse_others(workdir, share)
+        except OSError as error:
+            raise _unusable(workdir, error) from error
         yield
-        return
+
+
+def _lock(stack: contextlib.ExitStack, workdir: epath.Path, name: str, kind: int) -> None:
+    """Locks a file in a directory until the stack is closed."""
+    file = os.open(workdir / name, os.O_RDWR | os.O_CREAT, LOCK_MODE)
+    stack.callback(os.close, file)
     try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _in_use(workdir, file) from error
+    os.ftruncate(file, 0)
+    os.write(file, f"{platform.node()}, process {os.getpid()}".encode())
+
+
+def _refuse_others(workdir: epath.Path, share: str) -> None:
+    """Refuses a directory in which a process has a share of another number of shares."""
+    count = share.rpartition("-")[2]
+    for path in workdir.glob("lock-*-of-*"):
+        if path.name.endswith(f"-of-{count}"):
+            continue
+        file = os.open(path, os.O_RDWR)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(file, 300).decode(errors="replace")
-            raise UserError(
-                f"workdir {workdir} is in use by another process ({holder}); wait until it ends, "
-                f"or pass another --workdir"
-            ) from error
-        except OSError as error:
-            raise _unusable(workdir, error) from error
-        os.ftruncate(file, 0)
-        os.write(file, f"{platform.node()}, process {os.getpid()}".encode())
-        yield
-    finally:
-        os.close(file)
+            raise _in_use(workdir, file) from error
+        finally:
+            os.close(file)
+
+
+def _in_use(workdir: epath.Path, file: int) -> UserError:
+    holder = os.read(file, 300).decode(errors="replace")
+    return UserError(
+        f"workdir {workdir} is in use by another process ({holder}); wait until it ends, or pass "
+        f"another --workdir"
+    )
 
 
 def on_bucket(workdir: epath.Path) -> bool:
@@ -261,7 +286,8 @@ def write_atomically(file: epath.Path, content: str | bytes) -> None:
             f"{file} cannot be written, because it is a directory; move it away, and run the same "
             f"command again"
         )
-    partial_file = file.with_name(file.name + ".part")
+    # Shards may write one file at the same time.
+    partial_file = file.with_name(f"{file.name}.{platform.node()}-{os.getpid()}.part")
     with partial_file.open("wb") as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
         if local:

@@ -6,7 +6,7 @@ configs. A file that is damaged, or belongs to other trials, is reported and not
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -18,11 +18,11 @@ from experiments.runtime.environment import (
     Change,
     Environment,
     changed,
-    environment,
     record_change,
 )
 from experiments.runtime.workdir import write_atomically
 from experiments.sweeping.plan import Trial
+from experiments.sweeping.shard import Shard
 
 Rows = list[dict[str, Any]]
 SPLITS = ("train", "test")
@@ -42,25 +42,30 @@ def fingerprint(trials: Sequence[Trial]) -> str:
     return sealed.digest([names, configs])
 
 
-def enter(directory: epath.Path, *, require_same: bool) -> tuple[Environment, list[Change]]:
+def enter(
+    directory: epath.Path, here: Environment, share: str, *, require_same: bool
+) -> list[Change]:
     """Stores the environment of a sweep, and compares it with that of its earlier starts.
 
     Args:
       directory: directory of the sweep.
+      here: the environment of this process, or of its workers.
+      share: suffix of this process's shard, which has a file of its own; "" for the whole sweep.
       require_same: whether to refuse an environment that may compute other bits.
 
     Returns:
-      The environment, and its changes since the sweep was started first.
+      The changes of the environment since the sweep, or the shard, was started first.
 
     Raises:
       UserError: the environment is refused.
     """
-    file = directory / "environment.json"
-    here = environment()
+    file = directory / f"environment{share}.json"
+    # The whole sweep may have been started before its shards were.
+    before = file if file.exists() else directory / "environment.json"
     changes: list[Change] = []
-    if file.exists():
+    if before.exists():
         try:
-            stored = sealed.loads(workdir.read_text(file))
+            stored = sealed.loads(workdir.read_text(before))
             difference = changed(stored["environment"], here)
             changes = stored["environment_changes"]
         except (ValueError, KeyError):
@@ -70,7 +75,57 @@ def enter(directory: epath.Path, *, require_same: bool) -> tuple[Environment, li
         )
     content = {"environment": here, "environment_changes": changes}
     write_atomically(file, sealed.dumps(content, indent=2))
-    return here, changes
+    return changes
+
+
+def changes_of_all(
+    directory: epath.Path, here: Environment, changes: Sequence[Change]
+) -> list[Change]:
+    """Adds the changes of all shards that were started in a directory.
+
+    Args:
+      directory: directory of the sweep.
+      here: the environment of this process, or of its workers.
+      changes: the result of `enter`.
+
+    Returns:
+      The changes, each once. A shard whose environment differs from `here` counts as a change.
+    """
+    found = list(changes)
+    for file in sorted(directory.glob("environment*.json")):
+        try:
+            stored = sealed.loads(workdir.read_text(file))
+            theirs = list(stored["environment_changes"])
+            difference = changed(stored["environment"], here)
+        except (ValueError, KeyError):
+            theirs, difference = [], {file.name: ["damaged", "ignored"]}
+        if difference:
+            theirs.append({"step": 0, "changed": difference})
+        found += [change for change in theirs if change not in found]
+    return found
+
+
+def write_shard(
+    directory: epath.Path,
+    share: Shard,
+    jobs: Sequence[tuple[str, Sequence[Trial], int]],
+    content: Mapping[str, Any],
+) -> None:
+    """Writes the record of a shard whose trials are done, with which a report merges shards.
+
+    Args:
+      directory: directory of the sweep.
+      share: the shard.
+      jobs: name, trials, and shard of each block of the whole sweep, in the order of its table.
+      content: what the summary of the sweep says, its config, and the shard's environment.
+    """
+    blocks = [
+        {"name": name, "trials": fingerprint(of), "num_trials": len(of), "shard": owner}
+        for name, of, owner in jobs
+    ]
+    file = directory / f"shard{share.suffix}.json"
+    record = {**content, "shard": list(share), "blocks": blocks}
+    write_atomically(file, sealed.dumps(record, indent=2))
 
 
 def read_block_size(directory: epath.Path, trials: Sequence[Trial]) -> int | None:
@@ -137,12 +192,15 @@ def block_files(directory: epath.Path, num_trials: int, block_size: int) -> list
     return [directory / f"{start}.json" for start in range(0, num_trials, block_size)]
 
 
-def read_block(file: epath.Path, trials: Sequence[Trial]) -> BlockResult | None:
+def read_block(
+    file: epath.Path, trials: Sequence[Trial], *, is_own: bool = True
+) -> BlockResult | None:
     """Returns the result of a finished block.
 
     Args:
       file: the file of the block.
       trials: the trials of the block.
+      is_own: whether this process trains the block if it is not finished, for the warning.
 
     Returns:
       The result, or None if the block is not finished, or its file is damaged, with a warning.
@@ -155,7 +213,8 @@ def read_block(file: epath.Path, trials: Sequence[Trial]) -> BlockResult | None:
     try:
         content = _read(file, trials, "rows")
     except ValueError as error:
-        _warn(file, error, "running its trials again")
+        again = "running its trials again" if is_own else "its shard must run its trials again"
+        _warn(file, error, again)
         return None
     return BlockResult(content["rows"], content["seconds"])
 

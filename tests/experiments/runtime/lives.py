@@ -66,9 +66,18 @@ class Life:
       devices: number of virtual CPU devices.
       command: a key of `COMMANDS`.
       task: a key of `OTHER_TASKS`, or None for the classification of `COMMANDS`.
+      cores: the cores to which the process is pinned, or None.
     """
 
-    def __init__(self, workdir, *options, devices=1, command="experiments.train", task=None):
+    def __init__(
+        self,
+        workdir,
+        *options,
+        devices=1,
+        command="experiments.train",
+        task=None,
+        cores=None,
+    ):
         self.workdir = Path(workdir)
         self._logs = tempfile.TemporaryDirectory(prefix="life-")
         self.out, self.err = (Path(self._logs.name) / name for name in ("out", "err"))
@@ -76,12 +85,14 @@ class Life:
         small = OTHER_TASKS[task] if task else COMMANDS[command]
         self._command = [command, *small, f"--workdir={self.workdir}", *options]
         self._devices = f"--xla_force_host_platform_device_count={devices}"
+        self._cores = cores
 
     def __enter__(self):
         self._process = commands.start(
             *self._command,
             out=self.out,
             err=self.err,
+            cores=self._cores,
             XLA_FLAGS=f"{commands.FAST} {self._devices}",
         )
         return self
@@ -92,6 +103,10 @@ class Life:
         self._process.join()
         self._errors = self.errors()
         self._logs.cleanup()
+
+    @property
+    def pid(self):
+        return self._process.pid
 
     def alive(self):
         return self._process.is_alive()

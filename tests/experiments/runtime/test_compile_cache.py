@@ -125,11 +125,11 @@ def test_damaged_program_is_replaced_with_one_warning(home, capsys, how):
     def twice_and_a_half(x):
         return 2.5 * x
 
-    def start():
+    def start(**options):
         """Compiles two programs of one name, as a new process would."""
         jax.clear_caches()
         compilation_cache.reset_cache()
-        compile_cache.use(True)
+        compile_cache.use(True, **options)
         for size in (3, 4):
             jax.jit(twice_and_a_half)(np.ones(size)).block_until_ready()
         return capsys.readouterr().err
@@ -148,6 +148,10 @@ def test_damaged_program_is_replaced_with_one_warning(home, capsys, how):
             file.stat().st_size > 0.9 * len(content)
             for file, content in zip(programs, intact, strict=True)
         )
+        assert start() == ""
+        # Another worker of a sweep may be writing the program.
+        programs[0].write_bytes(DAMAGE[how](programs[0].read_bytes()))
+        assert start(is_worker=True) == ""
         assert start() == ""
     compilation_cache.reset_cache()
 

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import platform
 
 import pytest
 from etils import epath
@@ -100,6 +101,21 @@ def test_directory_is_locked_by_one_process_at_a_time(directory):
             second.__enter__()
     with workdir.locked(directory):
         pass
+
+
+def test_shares_of_a_directory_exclude_others(directory):
+    """Each share is locked once; the whole directory and another division are refused meanwhile."""
+    with workdir.locked(directory, share="-1-of-2"), workdir.locked(directory, share="-2-of-2"):
+        for share in ("", "-2-of-2", "-1-of-4"):
+            other = workdir.locked(directory, share=share)
+            with pytest.raises(UserError, match="runs/one is in use by another process"):
+                other.__enter__()
+    with workdir.locked(directory, share="-1-of-4"):
+        pass
+    with workdir.locked(directory):
+        share = workdir.locked(directory, share="-1-of-4")
+        with pytest.raises(UserError, match="runs/one is in use by another process"):
+            share.__enter__()
 
 
 def test_lock_is_not_executable_and_honors_the_umask(directory):
@@ -201,7 +217,7 @@ def test_file_is_on_the_disk_before_its_name(directory, monkeypatch):
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(type(directory), "replace", replaced)
     workdir.write_atomically(directory / "file", "text")
-    assert calls == ["file.part", "rename", directory.name]
+    assert calls == [f"file.{platform.node()}-{os.getpid()}.part", "rename", directory.name]
     assert (directory / "file").read_text() == "text"
     assert [path.name for path in directory.iterdir()] == ["file"]
 

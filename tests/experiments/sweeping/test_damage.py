@@ -9,19 +9,18 @@ import re
 import shutil
 import signal
 
-import jax
 import pandas as pd
 import pytest
 from etils import epath
-from jax.sharding import AxisType
 
 from experiments import sealed
 from experiments.build.sweeps import read_sweep
 from experiments.errors import Stopped, UserError
 from experiments.results import read
 from experiments.runtime import signals
-from experiments.sweeping import plan, run, store, trials
+from experiments.sweeping import blocks, plan, run, store, trials
 from tests.experiments.runtime.damage import assert_same_or_refused, cases, outcome
+from tests.experiments.sweeping.one_device import mesh_of, one_device
 from tests.experiments.sweeping.small_config import get_config
 
 # Nothing reads these files again: Orbax's own notes, and the lock.
@@ -40,26 +39,9 @@ def result(directory):
     return (directory / "trials.csv").read_bytes(), {name: summary[name] for name in kept}
 
 
-def mesh_of(num_devices):
-    devices = jax.devices()[:num_devices]
-    return jax.make_mesh((num_devices,), ("trials",), (AxisType.Auto,), devices=devices)
-
-
 @pytest.fixture(scope="module", autouse=True)
-def _one_device_and_compiled_once():
-    """Runs on one device, and compiles each program once for all sweeps of this module."""
-    make_programs = trials.make_programs
-    made = {}
-
-    def programs(experiment, mesh, batched):
-        key = (trials.program_of(experiment), mesh)
-        if key not in made:
-            made[key] = make_programs(experiment, mesh, batched)
-        return made[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "make_mesh", lambda: mesh_of(1))
-        patch.setattr(trials, "make_programs", programs)
+def _one_device():
+    with one_device():
         yield
 
 
@@ -129,7 +111,7 @@ def test_files_of_a_finished_sweep_are_rebuilt_from_its_blocks(
     else:
         changed = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), text, count=1)
         (finished / name).write_text(changed if how == "digit" else text[: len(text) // 2])
-    monkeypatch.setattr(run, "_run_block", None)
+    monkeypatch.setattr(blocks.Trainer, "train", None)
     run_sweep(finished)
     assert result(finished) == result(directories["finished"])
     deleted_summary = name == "summary.json" and how == "deleted"
@@ -152,12 +134,12 @@ def test_block_with_a_changed_digit_is_computed_again(directories, finished, cap
 
 def test_block_in_the_place_of_another_is_computed_again(directories, finished, capsys):
     (finished / "summary.json").unlink()
-    blocks = finished / "blocks" / "final-0"
-    shutil.copy(blocks / "0.json", blocks / "2.json")
+    place = finished / "blocks" / "final-0"
+    shutil.copy(place / "0.json", place / "2.json")
     run_sweep(finished)
     assert result(finished) == result(directories["finished"])
     assert warnings_of(capsys) == [
-        f"warning: {blocks / '2.json'} is damaged (it belongs to other trials); running its trials "
+        f"warning: {place / '2.json'} is damaged (it belongs to other trials); running its trials "
         "again"
     ]
 
@@ -166,7 +148,7 @@ def test_damaged_plan_takes_the_size_of_the_blocks(directories, finished, monkey
     (finished / "summary.json").unlink()
     file = finished / "blocks" / "final-0" / "plan.json"
     file.write_text(file.read_text().replace('"block_size": 2', '"block_size": 1'))
-    monkeypatch.setattr(run, "_run_block", None)
+    monkeypatch.setattr(blocks.Trainer, "train", None)
     run_sweep(finished)
     assert result(finished) == result(directories["finished"])
     (warning,) = warnings_of(capsys)

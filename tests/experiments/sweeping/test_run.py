@@ -1,9 +1,7 @@
-"""Running a sweep: what is refused before anything runs, and the metrics of its records."""
+"""Running a sweep: what is refused before anything runs."""
 
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +14,7 @@ from experiments.errors import UserError
 from experiments.program import devices
 from experiments.results import report
 from experiments.runtime import workdir
-from experiments.sweeping import plan, run, trials
-from experiments.tasks.classification import Metrics
+from experiments.sweeping import plan, run
 from tests.experiments.sweeping import small_config
 
 
@@ -45,7 +42,7 @@ def test_finished_sweep_does_not_run_again(tmp_path):
     sweep = read_sweep(digits.get_config())
     workdir.claim(directory, sweep.config)
     workdir.write_summary(directory, {"trials": 3}, files=("config.json",))
-    assert run.run(sweep, directory) == ({"trials": 3}, True)
+    assert run.run(sweep, directory) == ({"trials": 3}, True, "")
 
 
 @pytest.mark.parametrize("num_final", [0, 150, 200, 300])
@@ -57,61 +54,7 @@ def test_final_trials_may_hold_out_examples_too(tmp_path, num_final):
     directory = epath.Path(tmp_path)
     workdir.claim(directory, sweep.config)
     workdir.write_summary(directory, {"trials": 3}, files=("config.json",))
-    assert run.run(sweep, directory) == ({"trials": 3}, True)
-
-
-def tuned(accuracies):
-    """Returns the chosen peaks of a sweep, from the accuracies of its tuning trials."""
-    config = digits.get_config()
-    config.settings = ({"name": "cosine", "schedule.name": "cosine"},)
-    config.tune.seeds = (100,)
-    sweep = read_sweep(config)
-    trials = plan.tuning_trials(sweep)
-    rows = [
-        {
-            **{"phase": "tune", "setting": trial.setting, "seed": 100, "data": "digits"},
-            **{"model": "nn2", "test_accuracy": accuracy, "diverged": accuracy is None},
-            **trial.values,
-        }
-        for trial, accuracy in zip(trials, accuracies, strict=True)
-    ]
-    chosen = run._tune(sweep, trials, pd.DataFrame(rows))
-    return chosen["cosine"]["schedule.peak_value"]
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "peak"),
-    [
-        ([0.8, 0.9, None], 0.1),
-        # Guessing among ten digits, or always answering the same, is a failure like divergence.
-        ([None, 0.11, 0.15], 0.5),
-        ([0.09, None, 0.2], 0.5),
-    ],
-)
-def test_tuning_scores_failed_trials_as_failures(accuracies, peak, capsys):
-    assert tuned(accuracies) == peak
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("accuracies", [[None] * 3, [0.05, 0.1, None], [None, 0.13, 0.14]])
-def test_tuning_warns_if_every_trial_of_a_setting_failed(accuracies, capsys):
-    assert tuned(accuracies) == 0.02
-    assert capsys.readouterr().err == (
-        "warning: every tuning trial of setting 'cosine' failed, so the first of its best points "
-        "is an arbitrary choice\n"
-    )
-
-
-def test_summary_has_the_fields_of_each_setting_with_their_references():
-    """The end value is a hundredth of the peak, which config.json does not say."""
-    sweep = read_sweep(digits.get_config())
-    chosen = {name: {"schedule.peak_value": 0.5} for name in sweep.settings}
-    trials = {trial.setting: trial for trial in plan.final_trials(sweep, chosen)}
-    assert run._changed_fields(sweep, trials["cosine"]) == {
-        "schedule.name": "cosine",
-        "schedule.peak_value": 0.5,
-        "schedule.end_value": 0.005,
-    }
+    assert run.run(sweep, directory) == ({"trials": 3}, True, "")
 
 
 def test_sweep_of_trials_that_do_not_fit_is_refused_and_leaves_no_directory(tmp_path, monkeypatch):
@@ -119,6 +62,16 @@ def test_sweep_of_trials_that_do_not_fit_is_refused_and_leaves_no_directory(tmp_
     with pytest.raises(UserError, match=r"the run needs at least .* there are 1e-06 GB of memory"):
         run.run(read_sweep(digits.get_config()), epath.Path(tmp_path / "sweep"))
     assert not (tmp_path / "sweep").exists()
+
+
+def test_each_process_needs_memory_for_a_trial(monkeypatch):
+    monkeypatch.setattr(devices, "memory_of", lambda device: 10**9)
+    sweep = read_sweep(digits.get_config())
+    point = {"schedule.peak_value": 0.1}
+    final = plan.final_trials(sweep, dict.fromkeys(sweep.settings, point))[:1]
+    run._check_memory(final, 1)
+    with pytest.raises(UserError, match=r"there are 1 GB of memory; .*, or use fewer processes$"):
+        run._check_memory(final, 10**4)
 
 
 def test_directory_of_another_sweep_is_refused(tmp_path):
@@ -129,25 +82,6 @@ def test_directory_of_another_sweep_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"belongs to .* another config \(seeds="):
         run.run(read_sweep(config), directory)
     assert not (directory / "blocks").exists()
-
-
-@jax.vmap
-def metrics_of(losses):
-    """Returns the metrics of each trial; the first example of a dispatch is right."""
-    num_examples = len(losses)
-    return Metrics.single_from_model_output(
-        loss=losses, logits=jnp.eye(num_examples), labels=jnp.zeros(num_examples, int)
-    )
-
-
-def test_means_weight_every_example_equally():
-    """The first dispatch has two examples per trial, and the second has one."""
-    dispatches = jnp.array([[1.0, 3.0], [10.0, 30.0]]), jnp.array([[8.0], [50.0]])
-    parts = [jax.device_get(metrics_of(losses)) for losses in dispatches]
-    assert trials.means({"train": parts}) == {
-        "train_loss": [4.0, 30.0],
-        "train_accuracy": pytest.approx([2 / 3, 2 / 3]),
-    }
 
 
 def test_sweep_has_the_metrics_of_averaged_weights_and_a_report_shows_them(tmp_path):

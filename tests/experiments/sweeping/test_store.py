@@ -192,9 +192,9 @@ def test_diverged_trial_stays_diverged_and_has_empty_values():
 def enter(directory, *, threads, monkeypatch, **options):
     """Starts a sweep where XLA has a number of threads; returns the changes."""
     monkeypatch.setattr(environment, "_threads", lambda: threads)
-    here, changes = store.enter(epath.Path(directory), **{"require_same": False, **options})
+    here = environment.environment()
     assert here["threads"] == threads
-    return changes
+    return store.enter(epath.Path(directory), here, "", **{"require_same": False, **options})
 
 
 def test_sweep_lists_the_changes_of_its_environment(tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import os
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from configs.sweeps import digits
 from experiments.build.sweeps import read_sweep
 from experiments.program import assemble, parallel
 from experiments.sweeping import plan, trials
+from experiments.tasks.classification import Metrics
 from tests.experiments.build.test_gan import small_experiment as small_gan
 
 SETTINGS = (
@@ -269,3 +271,22 @@ def test_gan_in_a_table_equals_its_run_alone():
             state.params,
             alone_state.params,
         )
+
+
+@jax.vmap
+def metrics_of(losses):
+    """Returns the metrics of each trial; the first example of a dispatch is right."""
+    num_examples = len(losses)
+    return Metrics.single_from_model_output(
+        loss=losses, logits=jnp.eye(num_examples), labels=jnp.zeros(num_examples, int)
+    )
+
+
+def test_means_weight_every_example_equally():
+    """The first dispatch has two examples per trial, and the second has one."""
+    dispatches = jnp.array([[1.0, 3.0], [10.0, 30.0]]), jnp.array([[8.0], [50.0]])
+    parts = [jax.device_get(metrics_of(losses)) for losses in dispatches]
+    assert trials.means({"train": parts}) == {
+        "train_loss": [4.0, 30.0],
+        "train_accuracy": pytest.approx([2 / 3, 2 / 3]),
+    }
