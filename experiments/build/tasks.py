@@ -110,16 +110,15 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
     @functools.cache
     def open_() -> tuple[Readers, classification.Normalize]:
         """Opens the data set, and fits the preprocessing to it at the first call."""
-        readers = datasets.open_readers(dataset, random_parts=config.data.augment)
-        normalize = fitting.fit(
-            readers.train,
+        return fitting.fit(
+            datasets.open_readers(dataset, random_parts=config.data.augment),
             steps,
+            zca_epsilon=zca_epsilon,
             cache_key=datasets.key(dataset),
             files=datasets.state(dataset),
             num_workers=choice.num_workers,
             max_damaged=choice.max_damaged,
         )
-        return readers, normalize
 
     stream = None
     if choice.is_streamed:

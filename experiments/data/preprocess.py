@@ -340,13 +340,17 @@ def zca_matrix(images: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarr
     for part in _chunks(flat, "computing the covariance"):
         centered = flat[part] - mean.astype(np.float64)
         covariance += centered.T @ centered
-    covariance /= len(flat)
+    return mean, decorrelating(covariance / len(flat), epsilon)
+
+
+def decorrelating(covariance: np.ndarray, epsilon: float) -> np.ndarray:
+    """Returns the matrix W of `zca_matrix`, float32, for a covariance matrix in float64."""
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
     eigenvalues = np.maximum(eigenvalues, 0)  # rounding can make a zero negative
     deviation = np.sqrt(eigenvalues + epsilon * eigenvalues.mean())
     deviation[deviation == 0] = 1
     matrix = (eigenvectors / deviation) @ eigenvectors.T
-    return mean, matrix.astype(np.float32)
+    return matrix.astype(np.float32)
 
 
 def whiten(images: np.ndarray, mean: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -368,9 +372,10 @@ def whiten(images: np.ndarray, mean: np.ndarray, matrix: np.ndarray) -> np.ndarr
 
 
 def _chunks(images: np.ndarray, task: str) -> Iterator[slice]:
-    """Yields slices of `CHUNK` images and shows a progress bar for the task."""
+    """Yields slices of `CHUNK` images, and shows a progress bar if there are several."""
     starts = range(0, len(images), CHUNK)
-    for start in tqdm(starts, task, unit=" images", unit_scale=CHUNK, disable=None):
+    hidden = True if len(starts) <= 1 else None  # None shows it on a terminal only
+    for start in tqdm(starts, task, unit=" images", unit_scale=CHUNK, disable=hidden):
         yield slice(start, start + CHUNK)
 
 
