@@ -141,6 +141,9 @@ PLAUSIBLE = {
     "parallel.strategy": st.sampled_from(CHOICES["parallel.strategy"]),
     "parallel.sync_batch_norm": st.booleans(),
     "parallel.accumulate_steps": st.sampled_from([1, 1, 1, 2, 4, 65536]),
+    "averaging.ema_decay": st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "averaging.swa_start_epoch": st.none() | st.integers(1, 100),
+    "averaging.cycle_snapshots": st.sampled_from([None, False, True]),
     "guard.loss_threshold": st.none() | st.floats(0, 1e30, exclude_min=True),
     "guard.grace_epochs": st.floats(0, 1e6) | st.floats(0, 1e9),
     "guard.max_rollbacks": st.integers(0, 1000),
@@ -162,6 +165,7 @@ SECTIONS = [
     "optimizer",
     "schedule",
     "loss",
+    "averaging",
     "parallel",
     "guard",
 ]

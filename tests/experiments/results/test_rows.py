@@ -131,6 +131,7 @@ def test_odd_field_of_a_summary_is_refused_or_has_no_effect(kind, data):
         ("step", (6.5, 7), "step is 6.5, but must be an integer; restore the file, or run its"),
         ("epoch", (2.0, 1.0), "epoch of line 2 of a trial is 1.0, but must be above the one"),
         ("test_accuracy", (0.5, -5), "test_accuracy is -5.0, but must be a fraction from 0 to 1"),
+        ("test_ema_accuracy", (0.5, -5), "test_ema_accuracy is -5.0, but must be a fraction from"),
         ("train_accuracy", (1e300, 1), "train_accuracy is 1e+300, but must be a fraction from 0"),
         ("train_loss", (1e308, 1), "train_loss is 1e+308, but must be a value of float32; "),
         ("learning_rate", (1e39, 1), "learning_rate is 1e+39, but must be a value of float32; "),

@@ -118,6 +118,7 @@ def test_trial_equals_its_run_alone_and_all_share_one_trace(batched):
     assert list(np.flatnonzero(~np.isfinite(losses))) == hot
 
 
+@pytest.mark.slow
 def test_averages_of_a_trial_equal_those_of_its_run_alone():
     """The cycles of the trials end at different steps, and in different numbers."""
     cycles = {"schedule.name": "cyclical_cosine", "schedule.restart_interval_epochs": 0.6}
