@@ -82,7 +82,9 @@ def make(config: ConfigDict, dataset: Dataset, schedule: optax.Schedule | float 
     schedule = schedule if callable(schedule) else optax.constant_schedule(schedule)
     optimizer = optimizer_maker(config.optimizer)(schedule, config.optimizer.weight_decay)
     batches = Batches(task.num_train, config.batch_size, config.eval_batch_size)
-    strategy = parallel.make_strategy("jit", jax.devices())
+    strategy = parallel.make_strategy(
+        "jit", jax.devices(), bfloat16=config.model.dtype == "bfloat16"
+    )
     programs = assemble.compiled(task, optimizer, batches, strategy)
     data = task.load()
     return Trainer(

@@ -91,6 +91,11 @@ class Experiment:
         return self.make_optimizer(self.schedule, self.weight_decay)
 
     @property
+    def bfloat16(self) -> bool:
+        """Whether the model computes in bfloat16."""
+        return bool(self.config["model"]["dtype"] == "bfloat16")
+
+    @property
     def steps_per_epoch(self) -> int:
         """Number of steps in an epoch."""
         return self.batches.steps_per_epoch

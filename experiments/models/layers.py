@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments.models.cpu import normalization
+
 ModuleDef = Callable[..., Any]  # a partial of a Linen module
 
 Conv: ModuleDef = partial(
@@ -22,7 +24,7 @@ Conv: ModuleDef = partial(
     # Fan-out initialization (He et al. 2015, arXiv:1502.01852), as in the reference ResNets.
     kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
 )
-BatchNorm: ModuleDef = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+BatchNorm: ModuleDef = partial(normalization.BatchNorm, momentum=0.9, epsilon=1e-5)
 
 VARIANTS = ("cifar", "imagenet")  # a stem for images of about 32x32, or for 224x224
 

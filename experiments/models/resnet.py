@@ -10,6 +10,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 
+from experiments.models.cpu.activation import relu
 from experiments.models.layers import BatchNorm, Conv, ModuleDef, scaled
 
 
@@ -27,14 +28,14 @@ class BasicBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, h, w, c] to [batch, h / strides, w / strides, filters]."""
         y = self.conv(self.filters, (3, 3), self.strides, padding=1)(x)
-        y = nn.relu(self.norm()(y))
+        y = relu(self.norm()(y))
         y = self.conv(self.filters, (3, 3), padding=1)(y)
         # With a zero scale, the block starts as the identity (Goyal et al. 2017, section 5.1).
         y = self.norm(scale_init=nn.initializers.zeros)(y)
         if x.shape != y.shape:
             x = self.conv(self.filters, (1, 1), self.strides, name="shortcut")(x)
             x = self.norm(name="shortcut_norm")(x)
-        return nn.relu(x + y)
+        return relu(x + y)
 
 
 class BottleneckBlock(nn.Module):
@@ -50,15 +51,15 @@ class BottleneckBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, h, w, c] to [batch, h / strides, w / strides, 4 * filters]."""
-        y = nn.relu(self.norm()(self.conv(self.filters, (1, 1))(x)))
-        y = nn.relu(self.norm()(self.conv(self.filters, (3, 3), self.strides, padding=1)(y)))
+        y = relu(self.norm()(self.conv(self.filters, (1, 1))(x)))
+        y = relu(self.norm()(self.conv(self.filters, (3, 3), self.strides, padding=1)(y)))
         y = self.conv(self.expansion * self.filters, (1, 1))(y)
         y = self.norm(scale_init=nn.initializers.zeros)(y)
         if x.shape != y.shape:
             filters = self.expansion * self.filters
             x = self.conv(filters, (1, 1), self.strides, name="shortcut")(x)
             x = self.norm(name="shortcut_norm")(x)
-        return nn.relu(x + y)
+        return relu(x + y)
 
 
 class ResNet(nn.Module):
@@ -95,11 +96,11 @@ class ResNet(nn.Module):
         filters = scaled(64, self.width_multiplier)
         if self.variant == "imagenet":
             x = self.conv(filters, (7, 7), 2, padding=3, name="stem")(images)
-            x = nn.relu(norm(name="stem_norm")(x))
+            x = relu(norm(name="stem_norm")(x))
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         else:
             x = self.conv(filters, (3, 3), padding=1, name="stem")(images)
-            x = nn.relu(norm(name="stem_norm")(x))
+            x = relu(norm(name="stem_norm")(x))
         for stage, num_blocks in enumerate(self.stage_sizes):
             for index in range(num_blocks):
                 x = self.block(

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments.models.cpu.activation import relu
 from experiments.models.cpu.pooling import max_pool_2x2
 from experiments.models.layers import Conv, ModuleDef, scaled
 
@@ -47,7 +48,7 @@ class NN(nn.Module):
                 kernel_init=nn.initializers.he_normal(),
                 name=f"fc{layer}",
             )(x)
-            x = nn.relu(x)
+            x = relu(x)
         return x
 
 
@@ -83,14 +84,14 @@ class LeNet(nn.Module):
             )(x)
             bias = self.param(f"conv{layer}_bias", nn.initializers.zeros, (x.shape[-1],))
             # Pooling first gives the same values, and leaves a quarter of the pixels for the rest.
-            x = nn.relu(max_pool_2x2(x) + bias.astype(x.dtype).reshape(1, 1, 1, -1))
+            x = relu(max_pool_2x2(x) + bias.astype(x.dtype).reshape(1, 1, 1, -1))
         x = nn.Dense(
             scaled(HIDDEN_UNITS, self.width_multiplier),
             dtype=x.dtype,
             kernel_init=nn.initializers.he_normal(),
             name="fc",
         )(x.reshape(x.shape[0], -1))
-        return nn.relu(x)
+        return relu(x)
 
 
 NN2 = partial(NN, hidden=(HIDDEN_UNITS,) * 2)

@@ -6,6 +6,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 
+from experiments.models.cpu.activation import relu
 from experiments.models.cpu.pooling import max_pool_2x2
 from experiments.models.layers import BatchNorm, Conv, ModuleDef, scaled
 
@@ -55,7 +56,7 @@ class VGG(nn.Module):
                 )(x)
                 if self.batch_norm:
                     x = norm(name=f"stage{stage}_norm{index}")(x)
-                x = nn.relu(x)
+                x = relu(x)
             x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)
         units = 4096 if self.variant == "imagenet" else 512
@@ -66,7 +67,7 @@ class VGG(nn.Module):
                 kernel_init=nn.initializers.he_normal(),
                 name=f"fc{layer}",
             )(x)
-            x = nn.Dropout(self.dropout_rate, deterministic=not train)(nn.relu(x))
+            x = nn.Dropout(self.dropout_rate, deterministic=not train)(relu(x))
         return x
 
 

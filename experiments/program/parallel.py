@@ -15,11 +15,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments.errors import UserError
+from experiments.models.cpu import support
 from experiments.program.steps import Share
 
 AXIS = "batch"
+Options = dict[str, str | bool]  # XLA options by name
 # YNN is faster than XLA's own code for sums, and half as fast as Eigen for small convolutions.
-CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+CPU_OPTIONS: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
 class Strategy(NamedTuple):
@@ -42,30 +44,37 @@ class Strategy(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec())
 
 
-def make_strategy(name: str, devices: Sequence[jax.Device]) -> Strategy:
+def make_strategy(name: str, devices: Sequence[jax.Device], *, bfloat16: bool = False) -> Strategy:
     """Makes a strategy for a set of devices.
 
     Args:
       name: a key of `STRATEGIES`.
       devices: the devices of all processes.
+      bfloat16: whether the programs compute in bfloat16.
 
     Returns:
       The strategy.
     """
     mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-    return STRATEGIES[name](mesh)
+    return STRATEGIES[name](mesh, compiler_options(devices[0].platform, bfloat16=bfloat16))
 
 
-def compiler_options(platform: str) -> dict[str, str]:
+def compiler_options(platform: str, *, bfloat16: bool = False) -> Options:
     """Returns the XLA options that training programs are compiled with, beyond the defaults.
 
     Args:
       platform: platform of the devices, such as "cpu".
+      bfloat16: whether the programs compute in bfloat16.
 
     Returns:
       Values by option name.
     """
-    return CPU_OPTIONS if platform == "cpu" else {}
+    if platform != "cpu":
+        return {}
+    if not bfloat16:
+        return CPU_OPTIONS
+    support.warn_without_onednn()
+    return {**CPU_OPTIONS, **support.onednn_options()}
 
 
 def check_batch_size(batch_size: int, *, accumulate_steps: int, num_devices: int) -> None:
@@ -132,7 +141,7 @@ def shapes_of(examples: Mapping[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStr
     }
 
 
-def _jit(mesh: Mesh) -> Strategy:
+def _jit(mesh: Mesh, options: Options) -> Strategy:
     """Runs one program over the mesh; XLA derives every other sharding from the indices."""
 
     def share(indices: jax.Array) -> jax.Array:
@@ -148,14 +157,14 @@ def _jit(mesh: Mesh) -> Strategy:
             on_mesh,
             donate_argnums=0 if donate else (),
             out_shardings=NamedSharding(mesh, PartitionSpec()),
-            compiler_options=compiler_options(mesh.devices.flat[0].platform),
+            compiler_options=options,
         )
 
     return Strategy(mesh, share, compile_)
 
 
-def _pmap(mesh: Mesh) -> Strategy:
-    """Runs one program per device, each on a contiguous share of the batch."""
+def _pmap(mesh: Mesh, _: Options) -> Strategy:
+    """Runs one program per device, each on a contiguous share; pmap accepts no options."""
     num_local = len(mesh.local_devices)
 
     def share(indices: jax.Array) -> jax.Array:
@@ -184,4 +193,4 @@ def _pmap(mesh: Mesh) -> Strategy:
     return Strategy(mesh, share, compile_)
 
 
-STRATEGIES: dict[str, Callable[[Mesh], Strategy]] = {"jit": _jit, "pmap": _pmap}
+STRATEGIES: dict[str, Callable[[Mesh, Options], Strategy]] = {"jit": _jit, "pmap": _pmap}

@@ -17,6 +17,9 @@ from absl import logging
 MAX_BYTES = 2**30
 # Cache even single operations: a start compiles more than a hundred of them.
 MIN_COMPILE_SECONDS = 0.0
+# jaxlib 0.12 cannot store convolutions by oneDNN, which programs in bfloat16 on a CPU contain. jax
+# warns and goes on with the compiled program.
+UNWRITABLE = "Error writing persistent compilation cache entry for '.*': .*std::bad_alloc"
 UNREADABLE = "Error reading persistent compilation cache entry for"  # a warning of jax
 
 
@@ -38,6 +41,7 @@ def use(wanted: bool, *, is_worker: bool = False) -> None:
     if not wanted:
         jax.config.update("jax_enable_compilation_cache", False)
         return
+    warnings.filterwarnings("ignore", message=UNWRITABLE)
     if os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.process_count() > 1:
         return
     directory = platformdirs.user_cache_path("loganneal_jax") / "compiled"

@@ -101,7 +101,7 @@ def run(
             f"--profile_steps={window.first}:{window.end} begins after the last step of the run, "
             f"{experiment.num_steps - 1}"
         )
-    programs = _programs(experiment, parallel.make_strategy(experiment.strategy, jax.devices()))
+    programs = _programs(experiment, _strategy(experiment))
     data = None
     if not (directory / "config.json").exists():  # a refused run must not claim the directory
         data = processes.together(lambda: feed.read(experiment))
@@ -169,7 +169,7 @@ def train(
       UserError: the run diverged, or its files cannot be read or written.
       Stopped: a signal asked the run to stop, and its state is saved.
     """
-    strategy = parallel.make_strategy(experiment.strategy, jax.devices())
+    strategy = _strategy(experiment)
     rollbacks: list[guard.Rollback] = []
     with (
         signals.caught() as received,
@@ -228,6 +228,10 @@ def train(
         summary.warn_of_divergence(finished.history)
         workdir.write_summary(directory, results, files=("config.json", METRICS))
     return results
+
+
+def _strategy(experiment: Experiment) -> parallel.Strategy:
+    return parallel.make_strategy(experiment.strategy, jax.devices(), bfloat16=experiment.bfloat16)
 
 
 def _programs(experiment: Experiment, strategy: parallel.Strategy) -> assemble.Programs:

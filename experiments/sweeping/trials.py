@@ -141,7 +141,7 @@ def make_programs(experiment: Experiment, mesh: Mesh, batched: Batched) -> Trial
         experiment.schedule, experiment.weight_decay, experiment.averaging.cycle_ends
     )
     assert shared.statistics is not None  # a sweep keeps its data in memory
-    options = parallel.compiler_options(mesh.devices.flat[0].platform)
+    options = parallel.compiler_options(mesh.devices.flat[0].platform, bfloat16=experiment.bfloat16)
     return TrialPrograms(
         init=jax.jit(over_trials(init, mesh, batched)),
         order=jax.jit(over_trials(shared.order, mesh, batched)),

@@ -163,7 +163,7 @@ def compile_step(experiment: Experiment, devices: list[Any], chip: Chip) -> Repo
         accumulate_steps=experiment.accumulate_steps,
         num_devices=len(devices),
     )
-    strategy = parallel.make_strategy(experiment.strategy, devices)
+    strategy = parallel.make_strategy(experiment.strategy, devices, bfloat16=experiment.bfloat16)
     programs = assemble.compiled(
         experiment.task,
         experiment.optimizer,

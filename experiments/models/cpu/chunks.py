@@ -38,7 +38,10 @@ def mapped(function: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax
 
 
 def summed(
-    function: Callable[[jax.Array, jax.Array], Sums], images: jax.Array, others: jax.Array
+    function: Callable[[jax.Array, jax.Array], Sums],
+    images: jax.Array,
+    others: jax.Array,
+    chunk_bytes: int | None = None,
 ) -> Sums:
     """Sums a function over a batch.
 
@@ -47,11 +50,12 @@ def summed(
         arrays.
       images: [batch, ...].
       others: [batch, ...].
+      chunk_bytes: size of a chunk of images; defaults to `CHUNK_BYTES`.
 
     Returns:
       The sums over the batch.
     """
-    number = len(images) // _size(images)
+    number = len(images) // _size(images, chunk_bytes)
     chunks = _chunks(images, number), _chunks(others, number)
 
     def body(index: jax.Array, sums: Sums) -> Sums:
@@ -63,14 +67,14 @@ def summed(
     return lax.fori_loop(0, number, body, zeros)
 
 
-def _size(images: jax.Array) -> int:
-    """Returns the size of a chunk: the largest divisor of the batch that fits in `CHUNK_BYTES`.
+def _size(images: jax.Array, chunk_bytes: int | None = None) -> int:
+    """Returns the number of images in a chunk: the largest divisor of the batch that fits.
 
     There are at least two chunks if possible. XLA unrolls a loop of one iteration, and may then
     recompute the images inside it.
     """
     batch = len(images)
-    most = min(CHUNK_BYTES * batch // images.nbytes, batch // 2)
+    most = min((chunk_bytes or CHUNK_BYTES) * batch // images.nbytes, batch // 2)
     return max(size for size in range(1, batch + 1) if batch % size == 0 and size <= max(1, most))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
-from experiments.models.cpu import chunks, winograd
+from experiments.models.cpu import chunks, half, support, winograd
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 Pair = tuple[int, int]
@@ -101,6 +101,15 @@ def _for_platform(
         return _native(x, kernel, strides, pads, precision)
 
     forward: Callable[[jax.Array, jax.Array, Pads, Any], jax.Array]
+    if half.suits(kernel):
+        if support.onednn_options():
+            return native(x, kernel)
+        return lax.platform_dependent(
+            x,
+            kernel,
+            cpu=half.in_float32(lambda x, kernel: _conv(x, kernel, strides, pads, precision)),
+            default=native,
+        )
     if _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD):
         forward = winograd.convolve
     elif _suits_patches(x, kernel, strides, pads):
@@ -143,11 +152,7 @@ def _per_device(
 
 def _suits_winograd(kernel: jax.Array, strides: Pair, min_channels: int) -> bool:
     return (
-        kernel.shape[:2] == (3, 3)
-        and strides == (1, 1)
-        and min(kernel.shape[2:]) >= min_channels
-        # In half precision, the transforms would round their sums.
-        and kernel.dtype in (jnp.float32, jnp.float64)
+        kernel.shape[:2] == (3, 3) and strides == (1, 1) and min(kernel.shape[2:]) >= min_channels
     )
 
 
@@ -198,6 +203,9 @@ def _by_patches(x: jax.Array, kernel: jax.Array, pads: Pads, precision: Any) -> 
 def _forward(
     x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads, precision: Any
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    if half.suits(kernel):
+        # Without the barrier, XLA computes the images again for the gradient of the kernel.
+        x, kernel = half.stored(x, kernel)
     return _for_platform(x, kernel, strides, pads, precision), (x, kernel)
 
 
@@ -222,9 +230,11 @@ def _backward(
             kernel_gradient = _kernel_gradient(x, kernel, g, strides, pads, precision)
             return (
                 _image_gradient(x, kernel, g, strides, pads, precision),
-                lax.psum(kernel_gradient, axes),
+                lax.psum(kernel_gradient, axes).astype(kernel.dtype),
             )
 
+        if half.suits(kernel) and not support.onednn_options():
+            on_device = half.in_float32(on_device)
         in_specs, out_specs = (split, replicated, split), (split, replicated)
         return _per_device(on_device, axes, in_specs, out_specs)(x, kernel, g)
 
@@ -237,6 +247,8 @@ _conv.defvjp(_forward, _backward)
 def _image_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
 ) -> jax.Array:
+    if half.suits(kernel):
+        return _image_gradient_by_convolution(x, kernel, g, strides, pads, precision)
     if _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD):
         return winograd.image_gradient(kernel, g, pads, x.shape[1:3], precision)
     # A convolution multiplies every pixel of the image by all taps. If the gradient is much smaller
@@ -249,6 +261,8 @@ def _image_gradient(
 def _kernel_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
 ) -> jax.Array:
+    if half.suits(kernel):
+        return half.kernel_gradient(x, g, kernel.shape[:2], strides, pads, precision)
     if _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD_GRADIENT):
         return winograd.kernel_gradient(x, g, pads, precision)
     if strides == (1, 1) and (
@@ -279,6 +293,9 @@ def _image_gradient_by_convolution(
         mirrored = jnp.flip(kernel[*taps], (0, 1)).swapaxes(2, 3)
         if not mirrored.size:
             return jnp.zeros((len(g), *sizes, kernel.shape[2]), g.dtype)
+        if half.suits(kernel):
+            # XLA would fold the mirroring into the convolution, which oneDNN does not support.
+            mirrored = lax.optimization_barrier(mirrored)
         return _native(g, mirrored, (1, 1), (sides[0], sides[1]), precision)
 
     phases = [

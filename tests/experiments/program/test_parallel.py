@@ -262,4 +262,6 @@ def test_every_device_holds_the_whole_split():
 
 def test_only_a_cpu_has_options_of_its_own():
     assert parallel.compiler_options("cpu") == parallel.CPU_OPTIONS
-    assert parallel.compiler_options("gpu") == parallel.compiler_options("tpu") == {}
+    for bfloat16 in (False, True):
+        for platform in ("gpu", "tpu"):
+            assert parallel.compiler_options(platform, bfloat16=bfloat16) == {}
