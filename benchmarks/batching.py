@@ -86,9 +86,9 @@ def main() -> None:
             )
             for name, (batched, devices) in CONTENDERS.items()
         }
-        seconds = measure(contenders, rounds=options.rounds)
+        measured = measure(contenders, rounds=options.rounds)
         print(f"\n{model}, {NUM_TRIALS} trials, {options.rounds} rounds\n", flush=True)
-        print(table(seconds, unit="ms per step and trial", scale=1e3), flush=True)
+        print(table(measured.seconds, unit="ms per step and trial", scale=1e3), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     pip install -e '.[benchmarks]' -c constraints.txt
     TFDS_DATA_DIR=... python -m benchmarks.epoch [--models=nn2,lenet4] [--rounds=5]
 
-An epoch draws an order, gathers 468 batches of 128 uint8 images, normalizes them, and trains in
-float32: SGD, momentum 0.9, and weight decay. loganneal_jax runs fifty steps per dispatch, as
-`experiments.train` does. PyTorch keeps the images in memory in channels-last layout, and either
-gathers batches of them or uses a DataLoader, which collects them one by one. The last table shows
+An epoch draws an order, gathers 468 batches of 128 uint8 images, normalizes them, and trains: SGD,
+momentum 0.9, and weight decay. loganneal_jax runs fifty steps per dispatch, as `experiments.train`
+does, in float32 and in bfloat16. PyTorch keeps the images in memory in channels-last layout, and
+runs in the modes of `benchmarks.train_step` on batches that it gathers. In float32, it also uses a
+DataLoader, which collects the images one by one. The last table shows
 how the speed of loganneal_jax depends on the number of epochs and images, for NN-2 on random
 images.
 """
@@ -17,8 +18,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.side_by_side import Contender, environment, installed, measure, table
-from benchmarks.train_step import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
+from benchmarks.side_by_side import Contender, environment, installed, measure, memory_table
+from benchmarks.train_step import (
+    LEARNING_RATE,
+    MOMENTUM,
+    WEIGHT_DECAY,
+    pytorch_modes,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from experiments.data.datasets import Dataset
@@ -34,12 +41,13 @@ def mnist() -> "Dataset":
     return datasets.load(datasets.describe("mnist", data_dir=None, image_size=None))
 
 
-def runner(model: str, dataset: "Dataset") -> Callable[[int], Any]:
+def runner(model: str, dataset: "Dataset", dtype: str = "float32") -> Callable[[int], Any]:
     """Returns a function that continues training for a number of epochs.
 
     Args:
       model: name of the network.
       dataset: uint8 images of ten classes.
+      dtype: `model.dtype`.
 
     Returns:
       A function that trains in the same dispatches as `experiments.train`.
@@ -50,6 +58,7 @@ def runner(model: str, dataset: "Dataset") -> Callable[[int], Any]:
     from experiments.program.steps import pieces
 
     config = trainer.config_of(model, batch_size=BATCH_SIZE, augment=False)
+    config.model.dtype = dtype
     made = trainer.make(config, dataset, LEARNING_RATE)
     state = made.state
 
@@ -64,18 +73,20 @@ def runner(model: str, dataset: "Dataset") -> Callable[[int], Any]:
     return run
 
 
-def ours(model: str) -> Callable[[], Any]:
+def ours(model: str, dtype: str) -> Callable[[], Any]:
     """Returns a function that trains an epoch as `experiments.train` does."""
-    run = runner(model, mnist())
+    run = runner(model, mnist(), dtype)
     return lambda: run(1)
 
 
-def pytorch(model: str, loader: bool) -> Callable[[], Any]:
+def pytorch(model: str, loader: bool, bfloat16: bool, compiled: bool) -> Callable[[], Any]:
     """Returns a function that trains an epoch in PyTorch.
 
     Args:
       model: name of the network.
       loader: whether a DataLoader collects the batches; otherwise they are gathered from memory.
+      bfloat16: whether to run under autocast to bfloat16.
+      compiled: whether to compile the network.
 
     Returns:
       The function.
@@ -98,10 +109,15 @@ def pytorch(model: str, loader: bool) -> Callable[[], Any]:
         torch.utils.data.TensorDataset(images, labels), BATCH_SIZE, shuffle=True, drop_last=True
     )
 
+    compiled_network = torch.compile(network) if compiled else network
+
     def epoch() -> Any:
         batches: Iterable[Any] = data_loader if loader else peer.batches(images, labels, BATCH_SIZE)
         for batch, batch_labels in batches:
-            loss = peer.train(network, optimizer, (batch.float() - mean) / std, batch_labels)
+            normalized = (batch.float() - mean) / std
+            loss = peer.train(
+                compiled_network, optimizer, normalized, batch_labels, bfloat16=bfloat16
+            )
         return loss.item()
 
     return epoch
@@ -155,13 +171,21 @@ def main() -> None:
     if not torch:
         print("PyTorch is not installed, so it is left out.", flush=True)
     for model in options.models.split(","):
-        contenders = {"loganneal_jax": Contender(ours, {"model": model})}
+        contenders = {
+            f"loganneal_jax, {dtype}": Contender(ours, {"model": model, "dtype": dtype})
+            for dtype in ("float32", "bfloat16")
+        }
         if torch:
-            contenders["PyTorch"] = Contender(pytorch, {"model": model, "loader": False})
-            contenders["PyTorch, DataLoader"] = Contender(pytorch, {"model": model, "loader": True})
-        seconds = measure(contenders, rounds=options.rounds)
+            given = {"model": model, "loader": False}
+            for name, mode in pytorch_modes().items():
+                contenders[name] = Contender(pytorch, {**given, **mode}, may_fail=True)
+            loading = {"model": model, "loader": True, "bfloat16": False, "compiled": False}
+            contenders["PyTorch, float32, eager, DataLoader"] = Contender(pytorch, loading)
+        measured = measure(contenders, rounds=options.rounds)
         print(f"\n{model}, {options.rounds} rounds\n", flush=True)
-        print(table(seconds, unit="s per epoch"), flush=True)
+        print(memory_table(measured, unit="s per epoch"), flush=True)
+        if torch:
+            print(f"\n{verdict(measured)}", flush=True)
     print(f"\nSpeed by length of the run, nn2, {options.rounds} rounds\n", flush=True)
     print(growth(options.rounds), flush=True)
 

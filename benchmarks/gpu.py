@@ -184,7 +184,7 @@ def print_speed(
         f"FLOPs: {flops / 1e9:.4g} GFLOP per image, three times XLA's count of the forward pass. "
         f"Measured peak: {best / 1e12:.4g} TFLOP/s, bfloat16 products of {size}x{size}.\n"
     )
-    seconds = measure(contenders, rounds=rounds)
+    seconds = measure(contenders, rounds=rounds).seconds
     first = next(iter(seconds))
     print(
         "| | images/s, median (min to max) | model FLOP utilization | time relative to "
@@ -213,7 +213,7 @@ def print_pipeline(workload: Mapping[str, Any], *, rounds: int) -> None:
         "without crop and flip": contender(ours, workload, augment=False),
         "on a fixed, normalized batch": contender(fixed_batch, workload),
     }
-    seconds = measure(contenders, rounds=rounds)
+    seconds = measure(contenders, rounds=rounds).seconds
     full = seconds["full program"]
     print("| | ms per step, median (min to max) | share saved, median |")
     print("|---|---|---|")

@@ -33,7 +33,7 @@ def ours(dtype: str) -> Callable[[], Any]:
     config = language_model.get_config("tiny_shakespeare")
     config.model.dtype = dtype
     experiment = build(config)
-    strategy = parallel.make_strategy("jit", jax.devices())
+    strategy = parallel.make_strategy("jit", jax.devices(), bfloat16=dtype == "bfloat16")
     programs = assemble.compiled(
         experiment.task, experiment.optimizer, experiment.batches, strategy
     )
@@ -104,7 +104,7 @@ def main() -> None:
                 contenders[name] = Contender(pytorch, arguments, STEPS)
     else:
         print("PyTorch is not installed, so it is left out.", flush=True)
-    seconds = measure(contenders, rounds=options.rounds)
+    seconds = measure(contenders, rounds=options.rounds).seconds
     print(f"\n{options.rounds} rounds of {STEPS} steps\n", flush=True)
     print(table(seconds, unit="ms per step", scale=1e3), flush=True)
 

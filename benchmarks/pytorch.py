@@ -4,13 +4,15 @@ PyTorch's own initializers are used. `tests/experiments/models/test_resnet_refer
 the ResNets compute the same function as ours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 STAGE_SIZES = {
+    "resnet10": (1, 1, 1, 1),
     "resnet18": (2, 2, 2, 2),
     "resnet34": (3, 4, 6, 3),
     "resnet50": (3, 4, 6, 3),
@@ -74,7 +76,7 @@ class ResNet(nn.Module):
                     channels, filters, stride, bottleneck=bottleneck
                 )
                 channels = 4 * filters if bottleneck else filters
-        self.head = nn.Linear(channels, num_classes)
+        self.head: nn.Module = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images [batch, channels, height, width] to logits."""
@@ -112,15 +114,83 @@ def nn2() -> nn.Module:
     )
 
 
+def vgg16() -> nn.Module:
+    """Returns VGG-16 for images of 32x32 pixels, with two hidden layers of 512."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for number, filters in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
+        for _ in range(number):
+            layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU()]
+            channels = filters
+        layers.append(nn.MaxPool2d(2))
+    layers.append(nn.Flatten())
+    for _ in range(2):
+        layers += [nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.5)]
+    return nn.Sequential(*layers, nn.Linear(512, 10))
+
+
+class AttentionBeside(nn.Module):
+    """The network of `configs/cifar10_cpu.py`: ResNet-10 of width 16 beside a transformer block."""
+
+    def __init__(self, width: int = 64, heads: int = 4, mlp_width: int = 128) -> None:
+        super().__init__()
+        self.resnet = ResNet("resnet10", width=16)
+        self.resnet.head = nn.Identity()
+        self.patches = nn.Conv2d(3, width, 4, 4, bias=False)
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 64, width))
+        self.attention_norm = nn.LayerNorm(width, eps=1e-6)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, mlp_width), nn.GELU("tanh"), nn.Linear(mlp_width, width)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(128 + width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images [batch, channels, height, width] to logits."""
+        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        normed = self.attention_norm(tokens)
+        tokens = tokens + self.attention(normed, normed, normed, need_weights=False)[0]
+        tokens = tokens + self.mlp(self.mlp_norm(tokens))
+        features = [self.resnet(x), self.norm(tokens).mean(1)]
+        return self.head(torch.cat(features, 1))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "nn2": nn2,
+    "lenet4": lenet4,
+    "vgg16": vgg16,
+    "cifar10_cpu": AttentionBeside,
+    **{name: partial(ResNet, name) for name in STAGE_SIZES},
+}
+
+
 def make_network(name: str) -> nn.Module:
-    """Returns a network by its name in a config, at full width and for ten classes."""
-    return {"nn2": nn2, "lenet4": lenet4}[name]() if name not in STAGE_SIZES else ResNet(name)
+    """Returns a network by its name, for ten classes; the residual networks have full width."""
+    return NETWORKS[name]()
 
 
-def train(network: nn.Module, optimizer: Any, images: Tensor, labels: Tensor) -> Tensor:
-    """Makes one update on a batch, and returns the loss without waiting for it."""
+def train(
+    network: Callable[[Tensor], Tensor],
+    optimizer: Any,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    bfloat16: bool = False,
+) -> Tensor:
+    """Makes one update on a batch, and returns the loss without waiting for it.
+
+    Args:
+      network: from images to logits.
+      optimizer: its optimizer.
+      images: a batch, in channels-last layout.
+      labels: its labels.
+      bfloat16: whether a CPU computes the network and the loss under autocast to bfloat16.
+    """
     optimizer.zero_grad(set_to_none=True)
-    loss = nn.functional.cross_entropy(network(images), labels)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        loss = nn.functional.cross_entropy(network(images), labels)
     loss.backward()
     optimizer.step()
     return loss.detach()

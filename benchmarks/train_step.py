@@ -1,33 +1,81 @@
 """Compares one training step on a CPU with stock Flax and PyTorch, in one run.
 
     pip install -e '.[benchmarks]' -c constraints.txt
-    python -m benchmarks.train_step [--models=resnet18,resnet34,lenet4,nn2] [--rounds=5]
+    python -m benchmarks.train_step [--models=resnet18,lenet4,...] [--rounds=5]
 
-A step is forward pass, backward pass, and update on a batch of 128 in float32: SGD, momentum 0.9,
-and weight decay. loganneal_jax runs the program of `experiments.train`, which also gathers and
-normalizes the batch. Stock Flax runs a compiled step with Flax's own layers. PyTorch keeps images
-and kernels in channels-last layout.
+A step is forward pass, backward pass, and update on a batch of 128: SGD, momentum 0.9, and weight
+decay. loganneal_jax runs the program of `experiments.train`, which also gathers and normalizes the
+batch, in float32 and in bfloat16 (`model.dtype`). Stock Flax runs a compiled step with Flax's own
+layers in float32. PyTorch keeps images and kernels in channels-last layout, and runs in float32 and
+under autocast to bfloat16, eagerly and with `torch.compile`. The last line of a table compares the
+faster dtype of loganneal_jax with the fastest mode of PyTorch.
+
+`cifar10_cpu` is the network of `configs/cifar10_cpu.py`; the others have full width and no
+attention. `--checkout=DIRECTORY` also times the code of an older commit in another checkout, in
+float32.
 """
 
 import argparse
+import itertools
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.side_by_side import Contender, environment, installed, measure, table
+from benchmarks.side_by_side import (
+    Contender,
+    Measured,
+    environment,
+    fastest,
+    installed,
+    measure,
+    memory_table,
+    ratio,
+)
 
 IMAGE_SHAPES = {
     "resnet18": (32, 32, 3),
     "resnet34": (32, 32, 3),
     "lenet4": (28, 28, 1),
     "nn2": (28, 28, 1),
+    "vgg16": (32, 32, 3),
+    "cifar10_cpu": (32, 32, 3),
 }
 # Steps per turn, so that a turn takes a few seconds.
-STEPS = {"resnet18": 10, "resnet34": 10, "lenet4": 50, "nn2": 500}
+STEPS = {
+    "resnet18": 5,
+    "resnet34": 5,
+    "lenet4": 50,
+    "nn2": 500,
+    "vgg16": 5,
+    "cifar10_cpu": 50,
+}
+STOCK_FLAX = ("resnet18", "resnet34", "lenet4", "nn2")  # networks of benchmarks/stock_flax.py
 MOMENTUM, WEIGHT_DECAY, LEARNING_RATE = 0.9, 5e-4, 0.01
 
 
-def ours(model: str, batch_size: int, steps: int) -> Callable[[], Any]:
-    """Returns a function that runs steps of `experiments.train` in one dispatch."""
+def ours(
+    model: str, batch_size: int, steps: int, dtype: str, checkout: str | None = None
+) -> Callable[[], Any]:
+    """Returns a function that runs steps of `experiments.train` in one dispatch.
+
+    Args:
+      model: a key of `STEPS`.
+      batch_size: images per step.
+      steps: number of steps.
+      dtype: `model.dtype`.
+      checkout: directory of another checkout whose code to run, or None for this one.
+
+    Returns:
+      The function.
+    """
+    if checkout:
+        sys.path.insert(0, checkout)
+        # The benchmark's own modules were imported from this checkout.
+        for name in [
+            name for name in sys.modules if name.split(".")[0] in ("benchmarks", "configs")
+        ]:
+            del sys.modules[name]
+
     import jax
     import numpy as np
 
@@ -37,7 +85,15 @@ def ours(model: str, batch_size: int, steps: int) -> Callable[[], Any]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4 * batch_size, *IMAGE_SHAPES[model]), np.uint8)
     labels = rng.integers(0, 10, 4 * batch_size, np.int32)
-    config = trainer.config_of(model, batch_size=batch_size, augment=False)
+    if model == "cifar10_cpu":
+        from configs import cifar10_cpu
+
+        config = cifar10_cpu.get_config()
+        config.batch_size = batch_size
+        config.data.augment = False
+    else:
+        config = trainer.config_of(model, batch_size=batch_size, augment=False)
+    config.model.dtype = dtype
     made = trainer.make(config, Dataset(images, labels, images, labels), LEARNING_RATE)
     state = made.state
     order = made.order(state)
@@ -76,8 +132,21 @@ def stock_flax(model: str, batch_size: int, steps: int) -> Callable[[], Any]:
     return turn
 
 
-def pytorch(model: str, batch_size: int, steps: int) -> Callable[[], Any]:
-    """Returns a function that runs steps of PyTorch in channels-last layout."""
+def pytorch(
+    model: str, batch_size: int, steps: int, bfloat16: bool, compiled: bool
+) -> Callable[[], Any]:
+    """Returns a function that runs steps of PyTorch in channels-last layout.
+
+    Args:
+      model: a key of `STEPS`.
+      batch_size: images per step.
+      steps: number of steps.
+      bfloat16: whether to run under autocast to bfloat16.
+      compiled: whether to compile the network.
+
+    Returns:
+      The function.
+    """
     import torch
 
     from benchmarks import pytorch as peer
@@ -93,12 +162,33 @@ def pytorch(model: str, batch_size: int, steps: int) -> Callable[[], Any]:
         network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
     )
 
+    compiled_network = torch.compile(network) if compiled else network
+
     def turn() -> Any:
         for _ in range(steps):
-            loss = peer.train(network, optimizer, images, labels)
+            loss = peer.train(compiled_network, optimizer, images, labels, bfloat16=bfloat16)
         return loss.item()
 
     return turn
+
+
+def pytorch_modes() -> dict[str, dict[str, bool]]:
+    """Returns the options of each mode of PyTorch, by its name in a table."""
+    return {
+        f"PyTorch, {dtype}, {how}": {"bfloat16": dtype == "bfloat16", "compiled": how == "compiled"}
+        for dtype, how in itertools.product(("float32", "bfloat16"), ("eager", "compiled"))
+    }
+
+
+def verdict(measured: Measured) -> str:
+    """Returns a sentence that compares our faster dtype with PyTorch's fastest mode."""
+    ours, peers = (
+        {name: values for name, values in measured.seconds.items() if name.startswith(prefix)}
+        for prefix in ("loganneal_jax", "PyTorch")
+    )
+    our, their = fastest(ours), fastest(peers)
+    speed = ratio(measured.seconds[our], measured.seconds[their])
+    return f"{our} is {speed:.2f} times as fast as {their}."
 
 
 def main() -> None:
@@ -109,22 +199,34 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(STEPS), help="networks, comma-separated")
     parser.add_argument("--rounds", type=int, default=5, help="turns per contender")
     parser.add_argument("--batch_size", type=int, default=128, help="images per step")
+    parser.add_argument("--peers", default="stock Flax,PyTorch", help="peers, comma-separated")
+    parser.add_argument("--checkout", help="directory of an older checkout to time as well")
     options = parser.parse_args()
-    torch = installed("torch")
+    peers = options.peers.split(",")
+    torch = installed("torch") if "PyTorch" in peers else []
     print(environment("jax", "flax", "optax", *torch), flush=True)
-    if not torch:
+    if "PyTorch" in peers and not torch:
         print("PyTorch is not installed, so it is left out.", flush=True)
     for model in options.models.split(","):
-        arguments = {"model": model, "batch_size": options.batch_size, "steps": STEPS[model]}
-        makers = {"loganneal_jax": ours, "stock Flax": stock_flax}
+        steps = STEPS[model]
+        given = {"model": model, "batch_size": options.batch_size, "steps": steps}
+        contenders = {
+            f"loganneal_jax, {dtype}": Contender(ours, {**given, "dtype": dtype}, steps)
+            for dtype in ("float32", "bfloat16")
+        }
+        if options.checkout:
+            older = {**given, "dtype": "float32", "checkout": options.checkout}
+            contenders["older checkout, float32"] = Contender(ours, older, steps)
+        if "stock Flax" in peers and model in STOCK_FLAX:
+            contenders["stock Flax"] = Contender(stock_flax, given, steps)
         if torch:
-            makers["PyTorch"] = pytorch
-        seconds = measure(
-            {name: Contender(make, arguments, STEPS[model]) for name, make in makers.items()},
-            rounds=options.rounds,
-        )
+            for name, mode in pytorch_modes().items():
+                contenders[name] = Contender(pytorch, {**given, **mode}, steps, may_fail=True)
+        measured = measure(contenders, rounds=options.rounds)
         print(f"\n{model}, batch {options.batch_size}, {options.rounds} rounds\n", flush=True)
-        print(table(seconds, unit="ms per step", scale=1e3), flush=True)
+        print(memory_table(measured, unit="ms per step", scale=1e3), flush=True)
+        if torch:
+            print(f"\n{verdict(measured)}", flush=True)
 
 
 if __name__ == "__main__":
