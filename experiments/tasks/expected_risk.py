@@ -88,7 +88,7 @@ def excess_risk(rates: Array, problem: Problem) -> Array:
       float64 [...]; infinity where it exceeds the range of float64.
 
     >>> print(excess_risk(np.array([0.5]), Problem(np.ones(1), noise=1.0, batch_size=1)))
-    0.375
+    0.5
     """
     eigenvalues, noise, batch_size = problem
     second = np.ones((*rates.shape[:-1], len(eigenvalues)))  # m
