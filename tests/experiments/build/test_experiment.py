@@ -188,6 +188,10 @@ def test_unusable_value_is_refused_in_one_sentence(path, value, message):
             {"optimizer.name": "adamw", "optimizer.weight_decay_mode": "coupled"},
             r"weight_decay_mode='coupled' turns adamw into adam; set optimizer\.name=adam$",
         ),
+        (
+            {"optimizer.name": "prodigy", "schedule.warmup_epochs": 1.0},
+            r"optimizer\.name='prodigy' cannot begin with a learning rate of 0; set schedule\.warm",
+        ),
         ({"schedule.variant": "paper", "schedule.base": 1.0}, r"base .*1"),
         (
             {"guard.loss_threshold": 4.5, "guard.grace_epochs": 1e8},
