@@ -18,6 +18,8 @@ CHUNK_BYTES = 2**20
 CROSS_CHUNK_BYTES = 2**22
 # Images of this size and more lose little by the padding of `_cross_products`.
 MIN_SIDE_FOR_CROSS = 16
+# With few channels of the images, the copies of the gradient would be the larger part.
+MIN_CHANNELS_FOR_CROSS = 16
 
 
 def suits(kernel: jax.Array) -> bool:
@@ -73,7 +75,8 @@ def kernel_gradient(
     in_channels, out_channels = x.shape[-1], g.shape[-1]
     margins = height // 2, width // 2
     keeps_size = strides == (1, 1) and pads == tuple((margin, margin) for margin in margins)
-    if keeps_size and max(margins) > 0 and min(x.shape[1:3]) >= MIN_SIDE_FOR_CROSS:
+    large = min(x.shape[1:3]) >= MIN_SIDE_FOR_CROSS and in_channels >= MIN_CHANNELS_FOR_CROSS
+    if keeps_size and large and max(margins) > 0:
         return _cross_products(x, g, window, precision)
 
     def taps(images: jax.Array, axis: int) -> list[jax.Array]:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import quickstart
 from experiments.build.experiment import build
-from experiments.program import assemble
+from experiments.program import assemble, parallel
 from experiments.runtime import compile_cache
 
 ROOT = Path(__file__).parents[3]
@@ -196,3 +198,18 @@ def test_initial_state_has_the_same_bits_with_less_optimization(name):
         for level in (1, 3)
     )
     chex.assert_trees_all_equal(less.params, full.params)
+
+
+def test_a_convolution_of_bfloat16_compiles_without_a_warning(home):
+    """A jaxlib with oneDNN cannot store it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compile_cache.use(True)
+        compilation_cache.reset_cache()
+        images, kernel = (
+            jnp.ones(shape, jnp.bfloat16) for shape in ((8, 8, 8, 16), (3, 3, 16, 16))
+        )
+        options = parallel.compiler_options("cpu", bfloat16=True)
+        convolve = jax.jit(nn.Conv(16, (3, 3), dtype=jnp.bfloat16).apply, compiler_options=options)
+        assert convolve({"params": {"kernel": kernel, "bias": kernel[0, 0, 0]}}, images).sum() > 0
+    compilation_cache.reset_cache()

@@ -42,13 +42,13 @@ def exact(arrays, window=3, stride=1):
 
 
 @pytest.mark.parametrize(
-    ("side", "window", "stride"),
+    ("side", "inputs", "window", "stride"),
     # One product per chunk, products for each row of the kernel, strides, and single taps.
-    [(16, 3, 1), (17, 5, 1), (6, 3, 1), (7, 3, 2), (8, 1, 2)],
+    [(16, 16, 3, 1), (17, 16, 5, 1), (16, 3, 3, 1), (7, 16, 3, 2), (8, 16, 1, 2)],
 )
 @pytest.mark.parametrize("onednn", [True, False])
-def test_errors_are_those_of_rounding(monkeypatch, onednn, side, window, stride):
-    arrays = arrays_of(8, side, 16, 32, window, stride)
+def test_errors_are_those_of_rounding(monkeypatch, onednn, side, inputs, window, stride):
+    arrays = arrays_of(8, side, inputs, 32, window, stride)
     for name in ("CHUNK_BYTES", "CROSS_CHUNK_BYTES"):
         monkeypatch.setattr(half, name, arrays[0].nbytes // 4)
     options = dict(support.onednn_options()) if onednn else {}
