@@ -260,16 +260,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="images of each format")
     parser.add_argument("--seconds", type=float, default=5, help="time of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, in which all take turns")
-    parser.add_argument("--steps", action="store_true", help="only the share that waits for data")
+    parser.add_argument("--only", choices=["read", "steps"], help="print only one table")
     options = parser.parse_args()
-    if not options.steps:
+    if options.only != "steps":
         with tempfile.TemporaryDirectory() as directory:
             compare(directory, options)
+    if options.only == "read":
+        return
     print("\n| config | loading | ms per step | share that waits for data |\n|---|---|---|---|")
     for config_name in ("cifar10_cpu", "nn2"):
         for loading in ("memory", "stream"):
             milliseconds, share = waiting(config_name, loading, options.seconds)
-            print(f"| {config_name} | {loading} | {milliseconds:.2f} | {share:.1%} |")
+            print(f"| {config_name} | {loading} | {milliseconds:.2f} | {share:.1%} |", flush=True)
 
 
 def compare(directory: str, options: argparse.Namespace) -> None:

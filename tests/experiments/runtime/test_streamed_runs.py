@@ -10,7 +10,7 @@ import pytest
 
 from tests.experiments.runtime.lives import Life, result, train
 from tests.experiments.runtime.streamed import write_small
-from tests.experiments.runtime.test_processes import ends, two
+from tests.experiments.runtime.test_processes import two
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DIED_SECONDS = 10
@@ -81,6 +81,6 @@ def test_two_processes_each_read_their_share(options, tmp_path):
     results = []
     for loading in ("memory", "stream"):
         with two(tmp_path / loading, *options(loading, *few)) as lives:
-            assert [code for code, _ in ends(*lives)] == [0, 0], lives[1].errors()
+            assert [life.wait() for life in lives] == [0, 0], lives[1].errors()
         results.append(result(tmp_path / loading))
     assert results[0] == results[1]
