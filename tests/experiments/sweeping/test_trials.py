@@ -248,6 +248,7 @@ def test_memory_share_is_a_part_of_the_memory_of_a_device(monkeypatch):
     assert trials.memory_share() == 4_096_000 / 2 / 8
 
 
+@pytest.mark.slow
 def test_gan_in_a_table_equals_its_run_alone():
     """Its metrics are computed from sums over all images of a trial."""
     fields = {"batch_size": 256, "optimizer.momentum": 0.0, "epochs": 2.0}
