@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -138,7 +139,7 @@ def _figures(
     ):
         shown = split if part == "test" else part
         level = results.chance[metric.name].get(data)
-        found = floors.of_data(results.summaries, data, metric.name)
+        found = floors.of_data(_parts(rows, results), data, metric.name)
         figure = figures.draw(final, final_trials, part, metric, rates, chance=level, floors=found)
         picture = io.BytesIO()
         with warnings.catch_warnings():
@@ -341,6 +342,12 @@ def _sources(sources: pd.DataFrame) -> str:
     return "\n".join(["## Sources\n", tables.markdown(shown), total, *versions])
 
 
+def _parts(rows: pd.DataFrame, results: Results) -> dict[str, Mapping[str, Any]]:
+    """Returns the summaries of all parts of the directories that rows come from, by name."""
+    sources = sorted(set(rows.source))
+    return {part: of for source in sources for part, of in results.summaries[source].items()}
+
+
 def _header(data: str, split: str, rows: pd.DataFrame, results: Results) -> str:
     epochs = rows[rows.phase == "final"].groupby(TRIAL).size().iloc[0]
     last = failures.last_epochs(epochs)
@@ -351,8 +358,7 @@ def _header(data: str, split: str, rows: pd.DataFrame, results: Results) -> str:
             "**These are not test results**: data.validation_examples holds out a part of the "
             "training split, and the trials were evaluated on it."
         )
-    summaries = {source: results.summaries[source] for source in sorted(set(rows.source))}
-    parts = {part: of for source in summaries.values() for part, of in source.items()}
+    parts = _parts(rows, results)
     objective = results.objective
     for meaning, values in floors.of_data(parts, data, objective.name).items():
         shown = " and ".join(tables.shown(value, objective) for value in values)

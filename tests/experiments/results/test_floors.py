@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.errors import UserError
-from experiments.results import figures, floors, read, report
+from experiments.results import figures, read, report
 from tests.experiments.results.fake_results import REGRESSION, trial, write_run, write_sweep
 
 ENTROPY = {"value": 1.25, "meaning": "entropy rate of the chain"}
@@ -45,4 +45,4 @@ def test_report_and_figures_show_the_floors_of_runs_and_sweeps(tmp_path, monkeyp
 def test_impossible_floor_is_refused(tmp_path, floor, message):
     run = write_run(tmp_path / "run", [1.5], task=REGRESSION, floors={"loss": floor})
     with pytest.raises(UserError, match=message):
-        floors.of_data(read.read([run]).summaries, "mnist", "loss")
+        report.make(read.read([run]))
