@@ -31,6 +31,7 @@ from tests.experiments.build.edits import MISSING, assert_one_sentence, change, 
 # The names that each field accepts, from the module that owns them.
 CHOICES = {
     "task.name": tuple(TASKS),
+    "data.loading": LOADING,
     "data.tokens": tuple(TOKENS),
     "model.name": (*MODELS, *LANGUAGE_MODELS),
     "model.variant": tuple(VARIANTS),
@@ -62,7 +63,7 @@ PLAUSIBLE = {
     "data.name": st.just("digits"),
     "data.data_dir": st.none() | st.text(),
     "data.image_size": st.none() | st.sampled_from([1, 4, 8, 16, 32, 64, 2048]),
-    "data.loading": st.sampled_from(LOADING),
+    "data.loading": st.sampled_from(CHOICES["data.loading"]),
     "data.memory_share": st.floats(0, 1, exclude_min=True),
     "data.workers": st.none() | st.integers(0, 256),
     "data.max_damaged": st.integers(0, 10**9),
