@@ -99,9 +99,11 @@ def trained(experiment, devices, num_steps=3):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"gan.loss": "hinge", "gan.spectral_norm": True, "gan.discriminator_steps": 2},
-        {"gan.loss": "wasserstein", "gan.upsampling": "transposed"},
         {},
+        {
+            **{"gan.loss": "wasserstein", "gan.upsampling": "transposed"},
+            **{"gan.spectral_norm": True, "gan.discriminator_steps": 2},
+        },
     ],
 )
 def test_two_devices_make_the_updates_of_one(fields):
