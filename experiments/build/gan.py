@@ -3,9 +3,8 @@
 import functools
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -39,9 +38,7 @@ class DiscriminatorLayers(NamedTuple):
 #   of_generator, of_discriminator: the layers that each should use.
 # Generators map noise [batch, latent_size] to images in -1..1, and discriminators map these to
 # logits [batch]. Both are called as `module(inputs, train=train)`.
-Build = Callable[
-    [ConfigDict, tuple[int, int, int], Layers, DiscriminatorLayers], tuple[nn.Module, nn.Module]
-]
+Build = Callable[[ConfigDict, tuple[int, int, int], Layers, DiscriminatorLayers], tuple[Any, Any]]
 
 
 def make_task(config: ConfigDict, axis_name: str | None) -> Task:
@@ -127,7 +124,7 @@ def _dcgan(
     image_shape: tuple[int, int, int],
     of_generator: Layers,
     of_discriminator: DiscriminatorLayers,
-) -> tuple[nn.Module, nn.Module]:
+) -> tuple[Any, Any]:
     names.check("gan.upsampling", config.gan.upsampling, dcgan.UPSAMPLING)
     height, width, _ = image_shape
     multiple = dcgan.SIDE_MULTIPLE

@@ -47,7 +47,7 @@ class Programs(NamedTuple):
         donates the state.
       evaluate: (state, split) -> metrics of the split.
       statistics: (state, training split) -> batch statistics of the state's parameters.
-      pictures: state -> uint8 images by name, or None if the task has none.
+      pictures: state -> uint8 pictures by name, or None if the task has none.
     """
 
     init: Callable[[ArrayLike], TrainState]

@@ -9,6 +9,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 from etils import epath
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.image import metadata as image_metadata
@@ -20,6 +21,21 @@ from experiments.runtime.workdir import on_bucket
 
 # Object storage cannot append to a file, so there each flush writes the complete file.
 SECONDS_BETWEEN_UPLOADS = 120
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Encodes a picture as PNG.
+
+    Args:
+      picture: uint8 [height, width, channels], with 1 or 3 channels.
+
+    Returns:
+      The content of the file.
+    """
+    encoded = io.BytesIO()
+    # Pillow takes gray images without the axis of channels.
+    Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).save(encoded, "PNG")
+    return encoded.getvalue()
 
 
 class EventFile:

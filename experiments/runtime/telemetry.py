@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import io
 import json
 import math
 import sys
@@ -13,11 +12,10 @@ from typing import Self
 import numpy as np
 from absl import logging
 from etils import epath
-from PIL import Image
 from tqdm import tqdm
 
 from experiments.errors import UserError
-from experiments.runtime.events import EventFile
+from experiments.runtime.events import EventFile, png
 from experiments.runtime.workdir import write_atomically
 
 METRICS = "metrics.jsonl"
@@ -105,22 +103,20 @@ class Telemetry:
         with self._bar.external_write_mode(file=sys.stderr):
             logging.info("[%d] %s", step, _shown(scalars))
 
-    def pictures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Writes the pictures of an epoch as PNG files and to TensorBoard.
 
         Args:
           step: number of updates made.
-          images: uint8 [height, width, channels] by name, with 1 or 3 channels.
+          pictures: uint8 [height, width, channels] by name, with 1 or 3 channels.
         """
-        for name, image in images.items():
-            png = io.BytesIO()
-            # Pillow takes gray images without the axis of channels.
-            Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(png, "PNG")
+        for name, picture in pictures.items():
+            encoded = png(picture)
             file = self._workdir / PICTURES / f"{name}_{step:08d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, png.getvalue())
+            write_atomically(file, encoded)
             with self._writing_events():
-                self._tensorboard.write_picture(step, name, image.shape, png.getvalue())
+                self._tensorboard.write_picture(step, name, picture.shape, encoded)
 
     def _check_events(self) -> None:
         """Raises if the TensorBoard file was removed, because writing to it would not fail."""
