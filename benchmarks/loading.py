@@ -131,6 +131,7 @@ def pytorch(directory: str, kind: str) -> Iterator[int]:
         num_workers=WORKERS,
         drop_last=True,
         persistent_workers=True,
+        multiprocessing_context="spawn",  # array_record has threads, which a fork would lose
     )
     while True:
         for images, _ in loader:
