@@ -178,7 +178,7 @@ def _experiment(
     optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
 ) -> Experiment:
     return Experiment(
-        config={},
+        config={"model": {"dtype": "float32"}},  # decides on the options of the compiler
         task=task,
         schedule=schedule,
         make_optimizer=lambda schedule, weight_decay: optimizer(schedule),
