@@ -117,7 +117,8 @@ def read(directories: Sequence[Path]) -> Results:
     rows, configs = _with_methods(rows, found)
     swept = swept_fields(rows)
     rows = rows.sort_values([*TRIAL, *swept, "source", "step"], ignore_index=True)
-    numbers = [*swept, *curves(task.metrics), *averaged(rows.columns, task.metrics)]
+    columns = rows.columns
+    numbers = [*swept, *curves(task.metrics, columns), *averaged(columns, task.metrics)]
     rows = rows[[*TRIAL, "split", *numbers, "diverged", "source"]]
     _check_trials(rows)
     return Results(

@@ -24,13 +24,19 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 ROUNDING = 1e-6  # of a float32 fraction, which may exceed 1 in its last digit
 
 
-def curves(metrics: Mapping[str, Metric]) -> list[str]:
+def curves(metrics: Mapping[str, Metric], columns: Collection[str]) -> list[str]:
     """Returns the columns that change from epoch to epoch.
 
-    >>> curves({"loss": Metric("loss", "min", False)})
-    ['epoch', 'step', 'learning_rate', 'train_loss', 'test_loss']
+    Args:
+      metrics: metric name -> metric.
+      columns: the columns that there are. Training may lack metrics other than its loss.
+
+    >>> curves({"loss": Metric("loss", "min", False), "kid": Metric("kid", "min", False)}, [])
+    ['epoch', 'step', 'learning_rate', 'train_loss', 'test_loss', 'test_kid']
     """
-    return ["epoch", "step", "learning_rate", *(f"{s}{m}" for s in METRICS_OF for m in metrics)]
+    train = [f"train_{name}" for name in metrics]
+    train = [column for column in train if column in {"train_loss", *columns}]
+    return ["epoch", "step", "learning_rate", *train, *(f"test_{name}" for name in metrics)]
 
 
 def averaged(columns: Collection[str], metrics: Mapping[str, Metric]) -> list[str]:
@@ -40,7 +46,7 @@ def averaged(columns: Collection[str], metrics: Mapping[str, Metric]) -> list[st
     ['test_ema_loss']
     """
     named = [f"test_{average}_{metric}" for average in AVERAGES for metric in metrics]
-    return [name for name in named if name in columns and name not in curves(metrics)]
+    return [name for name in named if name in columns and name not in curves(metrics, columns)]
 
 
 def swept_fields(rows: pd.DataFrame) -> list[str]:
@@ -84,10 +90,10 @@ def of_run(
         "seed": config["seed"],
     }
     file = directory / "metrics.jsonl"
-    names = curves(metrics)
     try:
         records = [json.loads(line) for line in file.read_text().splitlines()]
         rows = pd.DataFrame(records)
+        names = curves(metrics, rows.columns)
         rows = rows[[*names, *averaged(rows.columns, metrics)]].astype(float)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise broken(file, error) from error
@@ -125,10 +131,10 @@ def of_sweep(
     Raises:
       UserError: the text is truncated or malformed, or holds an impossible value.
     """
-    curve_names = curves(metrics)
     try:
         # Read as text, because a setting may be called 0.1 or nan.
         rows = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        curve_names = curves(metrics, rows.columns)
         unknown = [name for name in rows.columns if "." in name and name not in swept]
         unknown = [name for name in unknown if name not in curve_names]
         if unknown:
@@ -204,7 +210,7 @@ def _check_values(file: Path, trial: pd.DataFrame, metrics: Mapping[str, Metric]
         raise impossible(f"{file}: step", float(trial.step[fractional].iloc[0]), "an integer")
     kinds = [*METRICS_OF, *(f"test_{average}_" for average in AVERAGES)]
     fractions = [f"{kind}{m.name}" for kind in kinds for m in metrics.values() if m.percent]
-    for name in [*curves(metrics)[2:], *averaged(trial.columns, metrics)]:
+    for name in [*curves(metrics, trial.columns)[2:], *averaged(trial.columns, metrics)]:
         values = trial[name].to_numpy()
         values = values[np.isfinite(values)]
         low, high = (0.0, 1.0) if name in fractions else (-FLOAT32_MAX, FLOAT32_MAX)

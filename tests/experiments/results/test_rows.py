@@ -180,3 +180,18 @@ def test_metric_may_have_a_dot_in_its_name(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read.read([sweep]).rows["test_top.5"].tolist() == [0.5]
+
+
+def test_training_may_lack_metrics_other_than_its_loss(tmp_path):
+    """A distance between sets of images is computed in evaluation alone."""
+    run = write_run(tmp_path / "run", [0.5, 0.6])
+    file = run / "metrics.jsonl"
+    whole = file.read_text()
+    file.write_text(whole.replace('"train_accuracy"', '"train_other"'))
+    rows = read.read([run]).rows
+    assert "train_accuracy" not in rows
+    assert not rows.diverged.any()
+    assert list(rows.test_accuracy) == [0.5, 0.6]
+    file.write_text(whole.replace('"train_loss"', '"train_other"'))
+    with pytest.raises(UserError, match=r"lacks a field: KeyError .*train_loss"):
+        read.read([run])
