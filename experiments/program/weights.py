@@ -34,7 +34,7 @@ def as_they_are(state: TrainState) -> TrainState:
       The state, without the optimizer state of a schedule-free optimizer.
     """
     nodes = jax.tree.leaves(state.opt_state, is_leaf=_is_schedule_free)
-    return state.replace(opt_state={}) if any(map(_is_schedule_free, nodes)) else state
+    return state.replace(opt_state=()) if any(map(_is_schedule_free, nodes)) else state
 
 
 def _averaged(params: Any, opt_state: Any) -> Any:

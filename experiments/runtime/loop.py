@@ -225,7 +225,7 @@ def train(
                 rollbacks = [*newest.rollbacks, rollback]
     results = summary.of_run(experiment, finished, floors)
     if processes.is_first():
-        summary.warn_of_divergence(finished.history)
+        summary.warn_of_divergence(experiment, finished.history)
         workdir.write_summary(directory, results, files=("config.json", METRICS))
     return results
 

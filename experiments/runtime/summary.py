@@ -44,7 +44,7 @@ def of_run(
             results[f"best_{column}"] = metric.best(values) if values else None
     return {
         **results,
-        "diverged": any(None in record.values() for record in records),
+        "diverged": any(_lost(experiment, record) for record in history),
         "epochs": history[-1]["epoch"],
         "steps": steps[-1],
         "seconds": round(sum(record["seconds"] for record in history), 3),
@@ -61,14 +61,15 @@ def of_run(
     }
 
 
-def warn_of_divergence(history: Sequence[Mapping[str, float]]) -> None:
+def warn_of_divergence(experiment: Experiment, history: Sequence[Mapping[str, float]]) -> None:
     """Warns about metrics that are not finite, although every loss and parameter is.
 
     Args:
+      experiment: the experiment.
       history: one record per finished epoch.
     """
     for record in history:
-        lost = [name for name, value in finite(record).items() if value is None]
+        lost = _lost(experiment, record)
         if lost:
             print(
                 f"warning: the run finished, but diverged: {', '.join(lost)} at step "
@@ -76,3 +77,14 @@ def warn_of_divergence(history: Sequence[Mapping[str, float]]) -> None:
                 file=sys.stderr,
             )
             return
+
+
+def _lost(experiment: Experiment, record: Mapping[str, float]) -> list[str]:
+    """Returns the metrics of the last weights that are not finite."""
+    names = [name for name, value in finite(record).items() if value is None]
+    of_averages = {
+        f"test_{average}_{metric}"
+        for average in experiment.averaging.names
+        for metric in experiment.task.metrics
+    }
+    return [name for name in names if name not in of_averages]

@@ -1,4 +1,4 @@
-"""Parts of your own, by `package.module:attribute`: the modules in docs/experiments.md work.
+"""Parts of your own, by `package.module:attribute`: the modules in docs/ work as it says.
 
 They are written to a directory outside this repository, as a user would.
 """
@@ -79,11 +79,14 @@ def get_config():
 
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory):
-    """A directory with the modules of docs/experiments.md and two configs of sweeps."""
+    """A directory with the modules of the documentation and two configs of sweeps."""
     directory = tmp_path_factory.mktemp("mine")
-    text = (ROOT / "docs" / "experiments.md").read_text()
+    text = "".join(
+        (ROOT / "docs" / f"{page}.md").read_text() for page in ("experiments", "extending")
+    )
     modules = dict(re.findall(r"`(my_\w+\.py)`[^`]*\n\n```python\n(.*?)```", text, re.DOTALL))
-    assert {"my_parts.py", "my_task.py"} <= set(modules)
+    assert set(modules) == {"my_parts.py", "my_task.py", "my_config.py", "my_digits.py"}
+    assert len(modules["my_task.py"].splitlines()) < 60
     modules |= {"sweep_of_parts.py": SWEEP_OF_PARTS, "sweep_of_task.py": SWEEP_OF_TASK}
     for name, source in modules.items():
         (directory / name).write_text(source)

@@ -6,12 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 
 from experiments.models.layers import cumulative_batch_norm
 from experiments.program import assemble, averaging, parallel
 from experiments.program.averaging import OFF, Averaging
+from experiments.program.weights import to_evaluate
 from tests.experiments.program.test_assemble import BATCHES, LINEAR, OPTIMIZER, POINTS
 from tests.experiments.program.test_parallel import experiment_of
 
@@ -20,10 +22,10 @@ ALL = Averaging(ema_decay=0.5, swa_start_epoch=2, cycle_ends=(4, 7))
 
 
 @functools.cache
-def history(averaging, strategy="jit"):
+def history(averaging, strategy="jit", optimizer=OPTIMIZER):
     """Returns the state after each of 12 steps, 3 of which make an epoch."""
     strategy = parallel.make_strategy(strategy, jax.devices()[:1])
-    programs = assemble.compiled(LINEAR, OPTIMIZER, BATCHES, strategy, averaging=averaging)
+    programs = assemble.compiled(LINEAR, optimizer, BATCHES, strategy, averaging=averaging)
     train = parallel.to_devices(POINTS, strategy.replicated)
     states = [programs.init(np.array([0, 1], np.uint32))]
     host = [jax.device_get(states[0].replace(key=None))]
@@ -65,6 +67,24 @@ def test_pmap_keeps_the_same_averages():
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-5), ours.averages, theirs.averages
     )
+
+
+def test_averages_of_a_schedule_free_optimizer_are_of_the_weights_that_are_evaluated():
+    optimizer = optax.contrib.schedule_free_sgd(0.1, b1=0.75)
+    states = history(Averaging(ema_decay=0.5), optimizer=optimizer)
+    ema = np.asarray(states[0].params)
+    for step, state in enumerate(states[1:], 1):
+        decay = min(0.5, (1 + step) / (10 + step))
+        ema = decay * ema + (1 - decay) * np.asarray(to_evaluate(state).params)
+    np.testing.assert_allclose(states[-1].averages["ema"]["params"], ema, rtol=1e-5)
+    programs = assemble.pure(LINEAR, optimizer, BATCHES)
+    points = jax.tree.map(jnp.asarray, POINTS)
+    metrics = averaging.evaluate(
+        ["ema"], states[-1], points, points, evaluate=programs.evaluate, statistics=None
+    )
+    loss = np.square(POINTS["x"] @ ema - POINTS["y"]).mean()
+    found = metrics["test_ema"].loss
+    np.testing.assert_allclose(float(found.total) / float(found.count), loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

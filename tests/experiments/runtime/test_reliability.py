@@ -69,15 +69,21 @@ def kill_at_start_up(life, seconds):
 def test_killed_run_resumes_to_the_same_result(tmp_path, kills, devices):
     """A third of the kills hit a save, a third the start-up, and a third a random moment.
 
-    There are ten epochs per kill, so that the run does not finish before the last kill.
+    There are ten epochs per kill, so that the run does not finish before the last kill. The metrics
+    of the averages show that they resume too.
     """
-    epochs = f"--config.epochs={10 * kills}"
-    undisturbed = finish(tmp_path / "undisturbed", epochs, devices=devices)
+    options = (
+        f"--config.epochs={10 * kills}",
+        "--config.averaging.ema_decay=0.99",
+        "--config.averaging.swa_start_epoch=2",
+        "--config.averaging.cycle_snapshots=True",
+    )
+    undisturbed = finish(tmp_path / "undisturbed", *options, devices=devices)
     moments = random.Random(kills)
     workdir = tmp_path / "run"
     during_a_save = 0
     for index in range(kills):
-        with Life(workdir, epochs, devices=devices) as life:
+        with Life(workdir, *options, devices=devices) as life:
             if index % 3 == 0:
                 kill_during_a_save(life)
             elif index % 3 == 1:
@@ -87,7 +93,7 @@ def test_killed_run_resumes_to_the_same_result(tmp_path, kills, devices):
             assert life.wait() == -signal.SIGKILL
         during_a_save += is_saving(workdir)
         assert not (workdir / "summary.json").exists()
-    assert finish(workdir, epochs, devices=devices) == undisturbed
+    assert finish(workdir, *options, devices=devices) == undisturbed
     assert json.loads((workdir / "summary.json").read_text())["device_count"] == devices
     assert during_a_save >= kills // 4
     print(f"{kills} kills, {during_a_save} of them during a save")
