@@ -50,7 +50,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of the run.")
     flags.DEFINE_string("prompt", None, "Text to continue; by default, a new line.")
     flags.DEFINE_integer("length", 500, "Number of characters to draw.")
-    flags.DEFINE_float("temperature", 1.0, "Divides the logits; 0 takes the likeliest character.")
+    flags.DEFINE_float("temperature", 1.0, "Above 1: more random; 0: the likeliest character.")
     flags.DEFINE_integer("top_k", None, "Draw only from this many of the likeliest characters.")
     flags.DEFINE_integer("seed", 0, "Seed of the draw.")
 

@@ -1,4 +1,4 @@
-"""Rebuilds the learning rates of a run from the fields that its directory stores."""
+"""Rebuilds a run, or its learning rates, from the fields that its directory stores."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,23 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import loganneal_jax
+from experiments.build.experiment import Experiment, build
 from experiments.build.schedules import Run, make_schedule
+
+
+def experiment(config: Mapping[str, Any]) -> Experiment:
+    """Builds the experiment of a run.
+
+    Args:
+      config: the config that the run's directory stores, as plain values.
+
+    Returns:
+      The experiment.
+
+    Raises:
+      UserError: a field, or a combination of fields, cannot be used.
+    """
+    return build(ConfigDict(config))
 
 
 def learning_rates(fields: Mapping[str, Any], run: Run) -> np.ndarray:

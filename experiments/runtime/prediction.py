@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 from etils import epath
-from ml_collections import ConfigDict
 
-from experiments.build.experiment import Experiment, build
+from experiments.build import stored
+from experiments.build.experiment import Experiment
 from experiments.errors import UserError
 from experiments.program import assemble, parallel
 from experiments.program.state import TrainState, key_data
@@ -31,7 +31,7 @@ def of_run(directory: epath.Path, options: Sampling) -> str:
       UserError: the directory has no run or no checkpoint, the run is in progress, or its task
         predicts nothing.
     """
-    experiment = build(ConfigDict(_config(directory)))
+    experiment = stored.experiment(_config(directory))
     predict = experiment.task.predict
     if predict is None:
         raise UserError(
