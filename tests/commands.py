@@ -26,6 +26,8 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.commands", *IMPORTED])
 # Compiling takes most of the time, and code that runs for milliseconds need not be optimized.
 FAST = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+# A commit or an edit while the tests run must not count as a change of the environment.
+VARIABLES = {"XLA_FLAGS": FAST, "GIT_DIR": os.devnull}
 
 
 def start(module, *arguments, out, err, cwd=ROOT, cores=None, **variables):
@@ -46,7 +48,7 @@ def start(module, *arguments, out, err, cwd=ROOT, cores=None, **variables):
     # Python and jax read these when they start, which the server did already.
     early = [name for name in variables if name.startswith(("JAX_", "PYTHON"))]
     assert set(early) <= {"PYTHONPATH"}, early
-    environment = {**os.environ, "XLA_FLAGS": FAST, **variables}
+    environment = {**os.environ, **VARIABLES, **variables}
     process = CONTEXT.Process(
         target=_run,
         args=(module, [*map(str, arguments)], str(out), str(err), str(cwd), cores, environment),

@@ -60,43 +60,95 @@ def test_every_public_factory_is_tested():
     assert {f.__name__ for f in factories - tested} == set()
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_result_keeps_the_sharding_of_counts(name, mesh):
-    schedule = SCHEDULES[name]
-    expected = np.asarray(jax.jit(schedule)(COUNTS))
+@pytest.fixture(scope="module")
+def counts(mesh):
     with jax.set_mesh(mesh):
-        counts = jax.device_put(jnp.int32(COUNTS), NamedSharding(mesh, PartitionSpec("data")))
-        for evaluate in (schedule, jax.jit(schedule), jax.jit(jax.vmap(schedule))):
-            values = evaluate(counts)
+        return jax.device_put(jnp.int32(COUNTS), NamedSharding(mesh, PartitionSpec("data")))
+
+
+@pytest.fixture(scope="module")
+def expected_values():
+    """Returns the values of every schedule on one device, from one compiled program."""
+    evaluate = jax.jit(lambda counts: {name: SCHEDULES[name](counts) for name in SCHEDULES})
+    return jax.device_get(evaluate(COUNTS))
+
+
+@pytest.fixture(scope="module")
+def sharded_values(mesh, counts):
+    """Returns the values of every schedule at sharded counts, from one compiled program."""
+
+    @jax.jit
+    def evaluate(counts, block):
+        return {
+            name: (schedule(counts), jax.vmap(schedule)(counts), schedule(block))
+            for name, schedule in SCHEDULES.items()
+        }
+
+    with jax.set_mesh(mesh):
+        return evaluate(counts, counts.reshape(2, 8, out_sharding=PartitionSpec("data")))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_result_keeps_the_sharding_of_counts(name, mesh, counts, expected_values, sharded_values):
+    with jax.set_mesh(mesh):
+        *rows, block = SCHEDULES[name](counts), *sharded_values[name]
+        for values in rows:
             assert_sharded(values, "data")
-            np.testing.assert_allclose(values, expected, rtol=2e-6, atol=1e-9)
-        block = jax.jit(schedule)(counts.reshape(2, 8, out_sharding=PartitionSpec("data")))
+            np.testing.assert_allclose(values, expected_values[name], rtol=2e-6, atol=1e-9)
         assert_sharded(block, "data", None)
-        np.testing.assert_allclose(block.ravel(), expected, rtol=2e-6, atol=1e-9)
+        np.testing.assert_allclose(block.ravel(), expected_values[name], rtol=2e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_result_keeps_the_sharding_of_mapped_values(name, mesh):
-    case = CASES[name]
+def rows_of(name):
+    """Returns four values of each numeric argument of a schedule."""
     rows = {
         key: np.float32(value) * np.float32([1.0, 0.875, 0.9375, 0.96875])
-        for key, value in case.values.items()
+        for key, value in CASES[name].values.items()
     }
     if "first_step" in rows:
         rows["first_step"] += 1
+    return rows
 
-    def evaluate(values, counts):
-        return case.make(**case.structure, **values)(counts)
 
-    mapped = jax.jit(jax.vmap(evaluate, (0, None)))
-    expected = np.asarray(mapped(rows, COUNTS.astype(np.int32)))
+ROWS = {name: rows_of(name) for name in CASES}
+
+
+def evaluate_rows(in_axes):
+    """Compiles one program that maps every schedule over its rows."""
+
+    def evaluate_case(case, rows, counts):
+        return jax.vmap(
+            lambda values, counts: case.make(**case.structure, **values)(counts), in_axes
+        )(rows, counts)
+
+    return jax.jit(
+        lambda rows, counts: {
+            name: evaluate_case(CASES[name], rows[name], counts) for name in CASES
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def expected_rows():
+    return jax.device_get(evaluate_rows((0, None))(ROWS, COUNTS.astype(np.int32)))
+
+
+@pytest.fixture(scope="module")
+def sharded_rows(mesh):
+    """Returns the values of every schedule for sharded rows, at all counts and at one each."""
     with jax.set_mesh(mesh):
         sharding = NamedSharding(mesh, PartitionSpec("data"))
-        sharded = jax.tree.map(lambda row: jax.device_put(row, sharding), rows)
-        values = mapped(sharded, jnp.int32(COUNTS))
+        rows, four = jax.device_put((ROWS, jnp.int32(COUNTS[:4])), sharding)
+        return evaluate_rows((0, None))(rows, jnp.int32(COUNTS)), evaluate_rows(0)(rows, four)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_result_keeps_the_sharding_of_mapped_values(name, mesh, expected_rows, sharded_rows):
+    expected = expected_rows[name]
+    values, both = (results[name] for results in sharded_rows)
+    with jax.set_mesh(mesh):
         assert_sharded(values, "data", None)
         np.testing.assert_allclose(values, expected, rtol=2e-6, atol=1e-9)
-        both = jax.jit(jax.vmap(evaluate))(sharded, jax.device_put(jnp.int32(COUNTS[:4]), sharding))
         assert_sharded(both, "data")
         np.testing.assert_allclose(both, np.diag(expected[:, :4]), rtol=2e-6, atol=1e-9)
 

@@ -8,10 +8,18 @@ import jax.numpy as jnp
 import pytest
 
 from configs import quickstart
-from experiments.build import experiment
+from experiments.build import experiment, models
 from experiments.build.models import make_model
+from experiments.models import densenet, resnet
 from tests.experiments.models.networks import dtypes
 
+# Tracing takes as long as there are blocks, which are all alike.
+FEWER_BLOCKS = {
+    "resnet50": models._resnet(functools.partial(resnet.ResNet50, stage_sizes=(1, 1, 1, 1))),
+    "densenet100": models._with_dropout(
+        functools.partial(densenet.DenseNet100, block_sizes=(2, 2, 2))
+    ),
+}
 PLATFORMS = ("cpu", "cuda", "tpu")
 PRODUCT = re.compile(r"stablehlo\.(?:convolution|dot_general)\b")
 OPERANDS = re.compile(r": \(tensor<[^>]*x(\w+)>, tensor<[^>]*x(\w+)>\) ->")
@@ -73,7 +81,11 @@ def float_types(tree):
         ("xception", "beside", 1),
     ],
 )
-def test_bfloat16_is_used_for_products_and_float32_for_state_and_heads(name, attention_name, heads):
+def test_bfloat16_is_used_for_products_and_float32_for_state_and_heads(
+    name, attention_name, heads, monkeypatch
+):
+    if name in FEWER_BLOCKS:
+        monkeypatch.setitem(models.MODELS, name, FEWER_BLOCKS[name])
     config = config_of(
         **{
             "model.name": name,
@@ -119,25 +131,34 @@ def test_batch_statistics_of_bfloat16_are_summed_in_float32():
     assert not [line for line in sums if "bf16" in line]
 
 
+# The second network is wide enough for Winograd's algorithm on a CPU.
+NETWORKS = {
+    "lenet4": {"model.name": "lenet4", "model.attention.name": "before"},
+    "resnet10": {
+        "model.name": "resnet10",
+        "model.width_multiplier": 0.25,
+        "parallel.accumulate_steps": 2,
+    },
+}
+
+
+@functools.cache
+def traced_steps(name, precision):
+    """Traces the training and the evaluation step, once for all platforms."""
+    config = config_of(side=16, **NETWORKS[name], **{"model.matmul_precision": precision})
+    train_step, eval_step, state, batch = steps_of(config)
+    return [jax.jit(step).trace(state, batch) for step in (train_step, eval_step)]
+
+
 @pytest.mark.parametrize(
     ("precision", "attribute"),
     [("default", "DEFAULT"), ("high", "HIGH"), ("highest", "HIGHEST")],
 )
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize(
-    "changes",
-    # The second network is wide enough for Winograd's algorithm on a CPU.
-    [
-        {"model.name": "lenet4", "model.attention.name": "before"},
-        {"model.name": "resnet10", "model.width_multiplier": 0.25, "parallel.accumulate_steps": 2},
-    ],
-    ids=["lenet4", "resnet10"],
-)
-def test_every_product_has_the_configured_precision(changes, platform, precision, attribute):
-    config = config_of(side=16, **changes, **{"model.matmul_precision": precision})
-    train_step, eval_step, state, batch = steps_of(config)
-    for function, least in ((train_step, 20), (eval_step, 10)):
-        found = products(lowered(function, state, batch, platform=platform))
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_product_has_the_configured_precision(name, platform, precision, attribute):
+    for traced, least in zip(traced_steps(name, precision), (20, 10), strict=True):
+        found = products(traced.lower(lowering_platforms=(platform,)).as_text())
         assert len(found) >= least
         for line in found:
             assert re.findall(r"\b(DEFAULT|HIGH|HIGHEST)\b", line) == [attribute] * 2, line

@@ -70,16 +70,32 @@ def key_data(seed=0):
 
 
 @functools.cache
+def initialized(devices, model):
+    """Returns the initial state; every strategy compiles the same initialization for a mesh."""
+    _, programs = programs_of(experiment_of(model=model), devices)
+    return jax.device_get(programs.init(key_data()))
+
+
+@functools.cache
+def shared_programs(devices, **changes):
+    """Returns programs whose order and evaluation do not depend on the micro-batches."""
+    return programs_of(experiment_of(**changes), devices)[1]
+
+
+@functools.cache
 def trained(*, devices=8, pieces=1, **changes):
     """Returns parameter updates, batch statistics, and metrics after five steps on real images."""
     experiment = experiment_of(pieces=pieces, **changes)
     strategy, programs = programs_of(experiment, devices)
+    shared = shared_programs(devices, **changes)
     data = experiment.task.load()
     train, test = (parallel.to_devices(split, strategy.replicated) for split in data)
-    state = programs.init(key_data())
-    before = jax.device_get(state.params)
-    state, metrics, alarm = programs.train(state, train, programs.order(state), STEPS)
-    test_metrics = programs.evaluate(state, test)
+    state = initialized(devices, changes.get("model", NETWORK))
+    before = state.params
+    # Training donates its state.
+    state = jax.device_put(jax.tree.map(jnp.copy, state), strategy.replicated)
+    state, metrics, alarm = programs.train(state, train, shared.order(state), STEPS)
+    test_metrics = shared.evaluate(state, test)
     assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(state))
     assert bool(alarm.finite)
     updates = jax.tree.map(np.subtract, jax.device_get(state.params), before)

@@ -57,21 +57,37 @@ def run_block(block_trials, batched=trials.one_after_another):
     return jax.device_get((state, metrics, programs.evaluate(state, test)))
 
 
-@functools.cache
-def run_alone(index):
-    """Trains one of the final trials with the programs of `experiments.train`, on one device."""
-    return train_alone(final_trials()[index].experiment)
-
-
-def train_alone(experiment):
+def programs_alone(experiment):
+    """Returns the programs of `experiments.train`, on one device."""
     strategy = parallel.make_strategy(experiment.strategy, jax.devices()[:1])
-    programs = assemble.compiled(
+    return strategy, assemble.compiled(
         experiment.task,
         experiment.optimizer,
         experiment.batches,
         strategy,
         averaging=experiment.averaging,
     )
+
+
+@functools.cache
+def first_programs():
+    """Returns the programs of the first of the final trials."""
+    return programs_alone(final_trials()[0].experiment)[1]
+
+
+@functools.cache
+def run_alone(index):
+    """Trains one of the final trials; only its training depends on its schedule and its decay."""
+    experiment = final_trials()[index].experiment
+    strategy, programs = programs_alone(experiment)
+    return train_with(experiment, strategy, first_programs()._replace(train=programs.train))
+
+
+def train_alone(experiment):
+    return train_with(experiment, *programs_alone(experiment))
+
+
+def train_with(experiment, strategy, programs):
     train, test = (
         parallel.to_devices(split, strategy.replicated) for split in experiment.task.load()
     )
