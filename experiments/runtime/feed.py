@@ -22,7 +22,7 @@ from experiments.program.assemble import Programs
 from experiments.program.parallel import Strategy
 from experiments.program.state import TrainState, key_data, make_key
 from experiments.program.steps import Metrics, order_of_epoch, pieces
-from experiments.runtime import processes
+from experiments.runtime import ahead, processes
 from experiments.tasks.task import Data
 
 CLOSE_SECONDS = 60
@@ -52,6 +52,10 @@ class Resident:
     def reading_from(self, step: int, boundaries: Sequence[int]) -> Iterator[None]:
         """Does nothing, because all examples are on the devices."""
         yield
+
+    def compile_ahead(self, programs: Programs) -> Callable[[], None]:
+        """Starts to compile the training program; see `ahead.compile_training`."""
+        return ahead.compile_training(programs, self._train, self._replicated)
 
     def start_epoch(self, programs: Programs, state: TrainState) -> None:
         """Draws the order of the epoch of a state."""
@@ -193,6 +197,10 @@ class Streamed:
                     stop.set()
                     orders.close()
                     thread.join(CLOSE_SECONDS)
+
+    def compile_ahead(self, programs: Programs) -> Callable[[], None]:
+        """Does nothing, because reading takes all cores."""
+        return lambda: None
 
     def start_epoch(self, programs: Programs, state: TrainState) -> None:
         """Does nothing, because the blocks are in the order of the epoch."""

@@ -187,6 +187,7 @@ def train(
         floors = processes.together(experiment.task.floors)
         data_feed = feed.make_feed(experiment, data, strategy)
         initial = programs or _programs(experiment, strategy)
+        wait_for_compiler = data_feed.compile_ahead(initial)
         no_metrics = progress.no_metrics(experiment.task)
         finished = None
         while finished is None:
@@ -210,6 +211,8 @@ def train(
                 no_metrics=no_metrics,
                 floors=floors,
             )
+            if setup.programs is initial:
+                wait_for_compiler()
             try:
                 finished = _train_epochs(
                     setup, newest, directory, checkpointer, stop_request, profiler
