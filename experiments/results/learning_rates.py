@@ -94,7 +94,8 @@ def envelope(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     edges = np.linspace(0, len(values), COLUMNS + 1).astype(int)
     kept = set()
     for start, stop in itertools.pairwise(edges):
-        kept |= {start + int(values[start:stop].argmin()), start + int(values[start:stop].argmax())}
+        column = values[start:stop]
+        kept |= {start + int(np.argmin(column)), start + int(np.argmax(column))}
     steps = np.array(sorted(kept))
     return steps, values[steps]
 
