@@ -2,32 +2,35 @@
 
     make constraints
 
-Installs the project without constraints into a temporary environment of each version, and merges
-what pip installed. A package whose version depends on Python gets one line per range of versions.
+Asks the pip of each version what it would install without constraints, for every extra but that of
+GPUs, and merges the answers. A package whose version depends on Python gets one line per range of
+versions.
 """
 
 import itertools
+import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13")
+EXTRAS = ".[experiments,dev,tpu]"
+LEFT_OUT = ("loganneal-jax", "setuptools", "wheel")  # the project, and what installs it
 HEADER = "# The versions of the tests and of the published figures; `make constraints` renews them."
 
 
-def frozen(version: str) -> dict[str, str]:
-    """Returns the versions that pip installs on a Python version, by name of the package."""
+def resolved(version: str) -> dict[str, str]:
+    """Returns the versions that pip would install on a Python version, by name of the package."""
     find = ["scripts/python.sh", f"python{version}"]
     python = subprocess.run(find, check=True, capture_output=True, text=True).stdout.strip()
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run([python, "-m", "venv", scratch], check=True)
-        pip = Path(scratch) / "bin" / "pip"
-        install = [pip, "install", "--quiet", "--editable", ".[experiments,dev]"]
-        subprocess.run(install, check=True, stdout=sys.stderr)
-        freeze = [pip, "freeze", "--exclude-editable"]
-        lines = subprocess.run(freeze, check=True, capture_output=True, text=True).stdout
-    return dict(line.split("==") for line in lines.splitlines())
+        pip, report = Path(scratch) / "bin" / "pip", Path(scratch) / "report.json"
+        command = [pip, "install", "--quiet", "--dry-run", f"--report={report}", EXTRAS]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        packages = [each["metadata"] for each in json.loads(report.read_text())["install"]]
+    return {each["name"]: each["version"] for each in packages if each["name"] not in LEFT_OUT}
 
 
 def lines(name: str, by_python: dict[str, str | None]) -> list[str]:
@@ -60,7 +63,7 @@ def lines(name: str, by_python: dict[str, str | None]) -> list[str]:
 
 def main() -> None:
     """Prints the file."""
-    found = {version: frozen(version) for version in VERSIONS}
+    found = {version: resolved(version) for version in VERSIONS}
     names = sorted({name for packages in found.values() for name in packages}, key=str.lower)
     print(HEADER)
     for name in names:
