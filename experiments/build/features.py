@@ -140,7 +140,9 @@ def train(info: datasets.DatasetInfo, dataset: datasets.Dataset) -> tuple[Weight
     steps = parallel.count(per_epoch, strategy.replicated)
     name = f"training the classifier of {info.name} (once)"
     for _ in tqdm(range(epochs), name, unit=" epochs", disable=None):
-        state, _, _ = programs.train(state, split, programs.order(state), steps)
+        # optax's schedule multiplies an integer by a float.
+        with jax.numpy_dtype_promotion("standard"):
+            state, _, _ = programs.train(state, split, programs.order(state), steps)
     weights = {
         path: np.asarray(array, np.float16)
         for path, array in flatten_dict(jax.device_get(state.params), sep="/").items()
