@@ -17,6 +17,12 @@ from experiments.sweeping.run import run
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True, scope="module")
+def dtype_promotion():
+    """Replaces strict promotion, in all threads: Adam mixes its counter with floats."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+
+
 def small_language_model():
     config = language_model.get_config()
     config.update(epochs=2.0, batch_size=2048, eval_batch_size=4096, log_every_steps=20)
@@ -35,9 +41,8 @@ def test_trial_equals_the_run_alone(tmp_path, task):
     config.seeds = (0, 3)
     alone = TASKS[task]()
     alone.seed = 3
-    with jax.numpy_dtype_promotion("standard"):  # Adam mixes its counter with floats
-        run(read_sweep(config), epath.Path(tmp_path / "sweep"))
-        loop.run(build(alone), epath.Path(tmp_path / "run"))
+    run(read_sweep(config), epath.Path(tmp_path / "sweep"))
+    loop.run(build(alone), epath.Path(tmp_path / "run"))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     of_run = pd.DataFrame([json.loads(line) for line in lines])
     trials = pd.read_csv(tmp_path / "sweep" / "trials.csv")
