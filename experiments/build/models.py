@@ -81,9 +81,11 @@ def make_layers(dtype: Any, axis_name: str | None = None) -> Layers:
     Returns:
       The layers; convolutions use this project's kernels on a CPU.
     """
+    halves = dtype == jnp.bfloat16 and axis_name is None
+    norm = layers.HalfBatchNorm if halves else layers.BatchNorm
     return Layers(
         conv=partial(layers.Conv, dtype=dtype, conv_general_dilated=conv_general_dilated),
-        norm=partial(layers.BatchNorm, dtype=dtype, axis_name=axis_name),
+        norm=partial(norm, dtype=dtype, axis_name=axis_name),
         dtype=dtype,
     )
 

@@ -36,7 +36,7 @@ def python(*arguments):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--config.epoch=3"], "unknown config field --config.epoch: config has batch_size, "),
+        (["--config.epoch=3"], "unknown config field --config.epoch: config has averaging, "),
         (["--config.model.attention.head=3"], "config.model.attention has mlp_width, name, num_h"),
         (["--config.seed.x=3"], "config.seed is a value, not a section"),
         (["--config.epochs=many"], "--config.epochs=many: could not convert"),
@@ -116,9 +116,18 @@ def shown(expression, *arguments):
 NULLABLE = {
     "data.data_dir": "somewhere",
     "data.image_size": 8,
+    "data.workers": 2,
     "model.dropout_rate": 0.5,
     "optimizer.weight_decay_mode": "coupled",
     "optimizer.clip_norm": 1.0,
+    "optimizer.beta1": 0.9,
+    "optimizer.beta2": 0.99,
+    "optimizer.beta3": 0.99,
+    "optimizer.epsilon": 1e-8,
+    "optimizer.consistent_rms": 0.2,
+    "averaging.ema_decay": 0.9,
+    "averaging.swa_start_epoch": 3,
+    "averaging.cycle_snapshots": True,
     "schedule.restart_interval_epochs": 5.0,
     "schedule.restart_value": 0.05,
     "schedule.base": 2.0,

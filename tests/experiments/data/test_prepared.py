@@ -296,7 +296,7 @@ def test_unreadable_file_is_refused(copied, monkeypatch):
     def fail(*args):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(prepared, "_check_shards", fail)
+    monkeypatch.setattr(prepared, "check_shards", fail)
     check_refused(directory, "^split 'train' of data set .*Input/output error")
 
 
