@@ -161,7 +161,9 @@ PEERS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "peer", "arguments"), PEERS, ids=lambda value: str(value)[:30]
+    ("name", "fields", "peer", "arguments"),
+    PEERS,
+    ids=lambda value: getattr(value, "__name__", str(value))[:30],
 )
 def test_trials_of_a_sweep_take_the_steps_of_optaxs_own(name, fields, peer, arguments):
     """Our trials share a program, in which their schedules and weight decays are data."""

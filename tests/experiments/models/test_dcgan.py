@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from experiments.build.models import make_layers
 from experiments.models import dcgan
@@ -17,6 +16,7 @@ LAYERS = make_layers(jnp.float32)
 
 def test_pixel_shuffle_equals_pytorchs():
     """PyTorch's channels are the outer index of a block; here they are the inner one."""
+    torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).normal(size=(2, 3, 5, 8)).astype(np.float32)
     ordered = x.reshape(2, 3, 5, 4, 2).transpose(0, 4, 3, 1, 2).reshape(2, 8, 3, 5)
     expected = torch.pixel_shuffle(torch.from_numpy(ordered), 2).permute(0, 2, 3, 1).numpy()

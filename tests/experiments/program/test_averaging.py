@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 
 from experiments.models.layers import cumulative_batch_norm
 from experiments.program import assemble, averaging, parallel
@@ -117,6 +116,7 @@ def test_a_cycle_ends_where_the_rate_has_fallen_and_rises(rates, ends):
 
 
 def test_cumulative_batch_norm_is_that_of_pytorch():
+    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     batches = rng.normal(3.0, 5.0, size=(4, 64, 3)).astype(np.float32)
     peer = torch.nn.BatchNorm1d(3, momentum=None)
