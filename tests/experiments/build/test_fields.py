@@ -32,7 +32,7 @@ def test_check_imports_nothing_that_takes_seconds():
 
 
 BAD = [
-    ("epoch", 3, "unknown field 'epoch': the config of a run has batch_size, checkpoint, data, "),
+    ("epoch", 3, "unknown field 'epoch': the config of a run has averaging, batch_size, "),
     ("schedule.slop", 3.0, "unknown field 'schedule.slop': schedule has base, boundaries, .*slope"),
     ("model.attention.heads", 3, "'model.attention.heads': model.attention has mlp_width, name, "),
     ("two\nlines", 3, r"unknown field 'two\\nlines': the config of a run has "),

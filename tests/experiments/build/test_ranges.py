@@ -36,6 +36,7 @@ def test_every_range_has_two_limits(path):
         (ranges.NOT_NEGATIVE, (0, 1e30), (-1e-30, 1.1e30)),
         (ranges.FRACTION, (1e-30, 1), (0, 1.001)),
         (ranges.BELOW_ONE, (0, 0.999), (-0.001, 1)),
+        (ranges.INSIDE, (1e-30, 0.999), (0, 1)),
         (ranges.RATE, (0, 1e6), (-0.001, 1_000_001)),
         (ranges.SOME_EPOCHS, (1e-30, 1e9), (0, 1_000_000_001)),
         (ranges.EPOCHS, (0, 1e9), (-0.001, 1_000_000_001)),

@@ -19,6 +19,12 @@ needs_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
 TABLE = "trials.csv"
 
 
+@pytest.fixture(autouse=True)
+def without_nproc(monkeypatch):
+    """Undoes what a test of several processes may have left."""
+    monkeypatch.delenv("NPROC", raising=False)
+
+
 def sweep(workdir, *options, cores=None):
     return Life(workdir, *options, command="experiments.sweep", cores=cores)
 
