@@ -2,9 +2,9 @@
 
     make constraints
 
-Asks the pip of each version what it would install without constraints, for every extra but that of
-GPUs, and merges the answers. A package whose version depends on Python gets one line per range of
-versions.
+For each Python version, pip lists what it would install without constraints, with every extra
+except `cuda`. The script merges these lists. A package whose version depends on Python gets one
+line per range of versions.
 """
 
 import itertools

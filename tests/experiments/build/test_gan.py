@@ -1,5 +1,7 @@
 """GANs built from a config: what is refused, and the same updates on any number of devices."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ def test_bad_config_is_one_sentence(fields, message):
     assert_one_sentence(error.value)
 
 
-@pytest.mark.skipif("TFDS_DATA_DIR" not in __import__("os").environ, reason="needs data sets")
+@pytest.mark.skipif("TFDS_DATA_DIR" not in os.environ, reason="needs prepared data sets")
 @pytest.mark.parametrize("config", [gan_mnist, gan_cifar10])
 def test_configs_can_be_built(config):
     assert build(config.get_config()).task.objective == "frechet_distance"

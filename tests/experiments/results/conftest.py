@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_heap():
-    """Hides earlier objects from the garbage collector; statsmodels runs it for every table."""
+    """Speeds up the garbage collections that statsmodels starts for each table."""
     gc.freeze()
     yield
     gc.unfreeze()
