@@ -63,8 +63,15 @@ def write(directory: Path, num_images: int) -> None:
         split: (Generated(count, seed), np.arange(count) % NUM_CLASSES)
         for seed, (split, count) in enumerate((("train", num_images), ("test", TEST_IMAGES)))
     }
-    options = {"num_shards": 8, "shape": (SIDE, SIDE, 3), "format": "jpeg", "quality": 85}
-    write_data_set(place, splits, NUM_CLASSES, **options)
+    write_data_set(
+        place,
+        splits,
+        NUM_CLASSES,
+        num_shards=8,
+        shape=(SIDE, SIDE, 3),
+        format="jpeg",
+        quality=85,
+    )
 
 
 class Run:

@@ -2,12 +2,15 @@
 
 import io
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 
-def encoded(image, label, **options):
+def encoded(image: np.ndarray, label: int, **options: Any) -> bytes:
     """Returns a record: a `tf.train.Example` with an image file, PNG by default, and its label."""
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -17,10 +20,18 @@ def encoded(image, label, **options):
     example = tf_example_pb2.Example()
     example.features.feature["image"].bytes_list.value.append(file.getvalue())
     example.features.feature["label"].int64_list.value.append(int(label))
-    return example.SerializeToString()
+    record: bytes = example.SerializeToString()
+    return record
 
 
-def write_data_set(directory, splits, num_classes, num_shards=1, shape=None, **options):
+def write_data_set(
+    directory: Path,
+    splits: Mapping[str, tuple[Any, Any]],
+    num_classes: int,
+    num_shards: int = 1,
+    shape: tuple[int | None, ...] | None = None,
+    **options: Any,
+) -> None:
     """Writes splits, name -> (images, labels), to a directory NAME/VERSION.
 
     `shape` is that of the feature; by default that of the images, which then have equal sizes. The
