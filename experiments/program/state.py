@@ -32,6 +32,26 @@ class TrainState(flax.struct.PyTreeNode):
     key: jax.Array
     averages: Any = flax.struct.field(default_factory=dict)
 
+    def apply_gradients(
+        self, gradients: Any, optimizer: optax.GradientTransformation, **changes: Any
+    ) -> "TrainState":
+        """Returns the state after one update of the parameters.
+
+        Args:
+          gradients: gradients of the parameters, as `params`.
+          optimizer: the optax chain that initialized `opt_state`.
+          **changes: other fields that the step changes, such as `batch_stats`.
+
+        Returns:
+          The state, one step later.
+        """
+        updates, opt_state = optimizer.update(gradients, self.opt_state, self.params)
+        params = optax.apply_updates(self.params, updates)
+        changed: TrainState = self.replace(
+            step=self.step + 1, params=params, opt_state=opt_state, **changes
+        )
+        return changed
+
 
 class Keys(NamedTuple):
     """The keys of a run, one for each use of random numbers.

@@ -131,9 +131,7 @@ def from_losses(
         state: TrainState, batch: Examples, optimizer: optax.GradientTransformation
     ) -> tuple[TrainState, Loss]:
         gradients, of_examples = jax.grad(mean_loss, has_aux=True)(state.params, batch)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+        state = state.apply_gradients(gradients, optimizer)
         return state, Loss.single_from_model_output(loss=of_examples)
 
     def eval_step(state: TrainState, batch: Examples) -> Loss:

@@ -161,14 +161,7 @@ def make_task(
         if axis_name:
             gradients, batch_stats = jax.lax.pmean((gradients, batch_stats), axis_name)
             metrics = jax.lax.psum(metrics, axis_name)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        new_state = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-        )
-        return new_state, metrics
+        return state.apply_gradients(gradients, optimizer, batch_stats=batch_stats), metrics
 
     def eval_step(state: TrainState, batch: Examples) -> Metrics:
         normalize = normalize_of_data()

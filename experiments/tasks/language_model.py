@@ -213,13 +213,7 @@ def make_task(
         if axis_name:
             gradients = jax.lax.pmean(gradients, axis_name)
             metrics = jax.lax.psum(metrics, axis_name)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        new_state = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
-        )
-        return new_state, metrics
+        return state.apply_gradients(gradients, optimizer), metrics
 
     def eval_step(state: TrainState, batch: Examples) -> Metrics:
         counted = jnp.arange(context_length)[jnp.newaxis] < batch["count"][:, jnp.newaxis]
