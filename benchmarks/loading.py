@@ -124,8 +124,9 @@ def pytorch(directory: str, kind: str) -> Iterator[int]:
     """Yields the sizes of batches of PyTorch's DataLoader."""
     import torch
 
+    examples: Any = Examples(reader_of(directory, kind))  # a data set by its methods alone
     loader: Any = torch.utils.data.DataLoader(
-        Examples(reader_of(directory, kind)),  # type: ignore[arg-type]
+        examples,
         batch_size=BATCH,
         shuffle=True,
         num_workers=WORKERS,
