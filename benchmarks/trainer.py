@@ -115,7 +115,7 @@ def _make_task(config: ConfigDict, dataset: Dataset) -> Task:
         model_name=model_label(config.model),
         num_train=num_train,
         num_classes=NUM_CLASSES,
-        load=lambda: prepared,
+        load=lambda: prepared[:2],
         model=make_model(config.model, image_shape=image_shape, num_classes=NUM_CLASSES),
         image_shape=image_shape,
         loss=loss,

@@ -35,7 +35,8 @@ def get_config() -> ConfigDict:
     config.linear_regression.noise = 0.1  # standard deviation of the labels' noise
 
     config.data = ConfigDict()
-    # Classification: digits, folder (of images), or an image classification data set of tfds.
+    # Classification: DATASETS in experiments/data/datasets.py, folder:PATH (of images), arrays that
+    # package.module:function returns, or another image classification data set of tfds.
     # Language model: markov (drawn from a random chain), folder (the .txt files in data_dir), or a
     # tfds data set of texts
     config.data.name = "cifar10"

@@ -1,6 +1,8 @@
-"""Prints text that a trained language model draws: python -m experiments.predict --workdir=RUN.
+"""Prints what a trained network predicts: python -m experiments.predict WORKDIR [FILES...].
 
-The newest checkpoint of a finished or stopped run is used. The run may not be in progress.
+A classifier of images prints one line for each image: its file, its class, and the probability of
+that class. A language model prints text that it draws, and takes no files. The newest checkpoint of
+a finished or stopped run is used. The run may not be in progress.
 """
 
 import math
@@ -13,14 +15,16 @@ from experiments.errors import UserError
 
 MAX_LENGTH = 10**6
 MAX_SEED = 2**32 - 1
+OF_TEXTS = ("prompt", "length", "temperature", "top_k", "seed")
 
 
-def main() -> None:
-    """Prints the text that the flags describe."""
+def main(*arguments: str) -> None:
+    """Prints the predictions that the arguments ask for."""
     values = flags.FLAGS
-    if not values.workdir:
-        raise UserError("--workdir is missing; pass the directory of a run")
-    directory = epath.Path(cli.directory("workdir", values.workdir))
+    if values.workdir is None and not arguments:
+        raise UserError("the directory of a run is missing; pass it as the first argument")
+    place, files = (values.workdir, arguments) if values.workdir else (arguments[0], arguments[1:])
+    directory = epath.Path(cli.directory("workdir", place))
     _check("length", values.length, 1, MAX_LENGTH)
     _check("temperature", values.temperature, 0, math.inf)
     _check("seed", values.seed, 0, MAX_SEED)
@@ -35,6 +39,20 @@ def main() -> None:
     switches.pin()
     environment.check_platform()
     compile_cache.use(True)
+    if prediction.is_classifier(directory):
+        given = [name for name in OF_TEXTS if values[name].present]
+        if given:
+            raise UserError(f"--{given[0]} has no effect on a classifier of images; remove it")
+        if not files:
+            raise UserError(f"{directory} has a classifier of images; pass image files after it")
+        for name, class_name, probability in prediction.of_files(directory, files):
+            print(f"{name}\t{class_name}\t{probability:.4f}")
+        return
+    if files:
+        raise UserError(
+            f"{files[0]!r} cannot be used, because {directory} has no classifier of images; remove "
+            "it"
+        )
     options = Sampling(values.prompt, values.length, values.temperature, values.top_k, values.seed)
     print(prediction.of_run(directory, options))
 
@@ -47,7 +65,7 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 def define_flags() -> None:
     """Defines the flags of the command; importing it must not, because other commands do too."""
-    flags.DEFINE_string("workdir", None, "Directory of the run.")
+    flags.DEFINE_string("workdir", None, "Directory of the run, in place of the first argument.")
     flags.DEFINE_string("prompt", None, "Text to continue; by default, a new line.")
     flags.DEFINE_integer("length", 500, "Number of characters to draw.")
     flags.DEFINE_float("temperature", 1.0, "Above 1: more random; 0: the likeliest character.")
@@ -57,4 +75,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, positional=True)

@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 SEAL = "sha256"
 
 
@@ -62,3 +64,14 @@ def digest(value: Any) -> str:
     True
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of_array(array: np.ndarray) -> str:
+    """Returns the hash of the dtype, the shape, and the bytes of an array.
+
+    >>> digest_of_array(np.zeros(2)) == digest_of_array(np.zeros(2, np.float32))
+    False
+    """
+    whole = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    whole.update(np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()

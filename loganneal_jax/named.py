@@ -61,6 +61,7 @@ def _cosine_restarts(
 
 
 def _linear_to_zero(peak_value: ArrayLike, decay_steps: int) -> Schedule:
+    """Decays linearly from `peak_value` to 0, then holds 0."""
     return decays.linear_decay_schedule(peak_value, 0.0, decay_steps)
 
 
@@ -71,6 +72,7 @@ def _log_step_size(
     restart_interval: int | None = None,
     restart_multiplier: float = 1.0,
 ) -> Schedule:
+    """Logarithmic step size, with or without warm restarts; the cycle fills the run by default."""
     interval = decay_steps if restart_interval is None else restart_interval
     return cyclical.log_step_size_schedule(
         peak_value, interval, restart_multiplier=restart_multiplier
@@ -85,6 +87,7 @@ def _repeated_sigmoid(
     repeats: int = 2,
     slope: ArrayLike = 5.0,
 ) -> Schedule:
+    """Sigmoid decays of equal length that fill the run."""
     length = decay_steps // arguments.steps("repeats", repeats)
     return phases.repeated_sigmoid_schedule(
         peak_value, end_value, length, repeats=repeats, slope=slope
@@ -152,6 +155,7 @@ def _range_test(
     min_value: ArrayLike,
     spacing: range_test.Spacing = "exponential",
 ) -> Schedule:
+    """Learning-rate range test: rises from `min_value` to `peak_value` over the run."""
     if warmup_steps != 0:
         raise ValueError(f"A range test has no warmup; set warmup_steps to 0, got {warmup_steps}.")
     return range_test.range_test_schedule(min_value, peak_value, total_steps, spacing=spacing)
@@ -213,6 +217,7 @@ def _triangular(
 def _inverse_time(
     peak_value: ArrayLike, *, time_steps: int, decay_rate: ArrayLike, staircase: bool = False
 ) -> Schedule:
+    """Decays with the inverse of time: value / (1 + decay_rate * step / time_steps)."""
     return standard.inverse_time_schedule(
         peak_value, time_steps, decay_rate=decay_rate, staircase=staircase
     )

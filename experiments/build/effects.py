@@ -95,6 +95,11 @@ class Recorded(ConfigDict):
         return self.copy_and_resolve_references()
 
 
+def fields_of(config: ConfigDict) -> list[str]:
+    """Returns the dotted names of all fields of a config, in their order."""
+    return [path for path, _ in _leaves(config)]
+
+
 def unrecorded(config: ConfigDict) -> ConfigDict:
     """Returns a config, or a section, in which reading a field is not recorded."""
     return config.unrecorded if isinstance(config, Recorded) else config

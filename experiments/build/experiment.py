@@ -128,7 +128,22 @@ def build(config: ConfigDict, given: Collection[str] = ()) -> Experiment:
 def _build(config: ConfigDict) -> Experiment:
     names.check("parallel.strategy", config.parallel.strategy, parallel.STRATEGIES)
     axis_name = parallel.AXIS if config.parallel.strategy == "pmap" else None
-    task = make_task(config, axis_name=axis_name)
+    return of_task(config, make_task(config, axis_name=axis_name))
+
+
+def of_task(config: ConfigDict, task: Task) -> Experiment:
+    """Builds the experiment of a task from everything else in a config.
+
+    Args:
+      config: a config that `fields.check` accepted.
+      task: the task that its section `task` describes.
+
+    Returns:
+      The experiment, whose `config` is empty.
+
+    Raises:
+      UserError: the config does not fit the task.
+    """
     if config.batch_size > task.num_train:
         raise UserError(
             f"batch_size={config.batch_size} is larger than the data set: {task.data} has "

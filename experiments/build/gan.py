@@ -42,7 +42,7 @@ Build = Callable[[ConfigDict, tuple[int, int, int], Layers, DiscriminatorLayers]
 
 
 def make_task(config: ConfigDict, axis_name: str | None) -> Task:
-    """Builds the task that a config describes, without loading its data.
+    """A generator of images and a discriminator, trained in turns.
 
     Args:
       config: a config that `fields.check` accepted.
@@ -58,6 +58,11 @@ def make_task(config: ConfigDict, axis_name: str | None) -> Task:
     loss = names.choose("gan.loss", config.gan.loss, adversarial.LOSSES)
     dataset = images.describe(config.data)
     loading.check_in_memory(dataset)
+    if dataset.dtype != "uint8":
+        raise UserError(
+            f"a GAN needs uint8 images, but data.name={dataset.name!r} returns {dataset.dtype} "
+            "images; return values from 0 to 255 as uint8"
+        )
     _check(config)
     features.check(dataset)
     sync_batch_norm = axis_name is not None and config.parallel.sync_batch_norm
@@ -125,6 +130,7 @@ def _dcgan(
     of_generator: Layers,
     of_discriminator: DiscriminatorLayers,
 ) -> tuple[Any, Any]:
+    """DCGAN with a generator and a discriminator of two convolutions each."""
     names.check("gan.upsampling", config.gan.upsampling, dcgan.UPSAMPLING)
     height, width, _ = image_shape
     multiple = dcgan.SIDE_MULTIPLE

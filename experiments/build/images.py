@@ -1,11 +1,19 @@
 """Finds the data set of images that the section `data` of a config describes."""
 
+import functools
 import os
+import re
+from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.data import datasets
+from experiments.build import names
+from experiments.data import datasets, own
 from experiments.errors import UserError
+
+# package.module:function; mnist:3.0.1 is a data set of tfds with its version.
+OWN = r"(?!folder:)[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
 
 def describe(config: ConfigDict) -> datasets.DatasetInfo:
@@ -21,12 +29,18 @@ def describe(config: ConfigDict) -> datasets.DatasetInfo:
       UserError: the data set cannot be used, or would have no examples to train on or
         to evaluate.
     """
-    data_dir = None if config.name == "digits" else config.data_dir
-    dataset = datasets.describe(
-        config.name,
-        data_dir=data_dir and os.path.expanduser(data_dir),
-        image_size=config.image_size,
-    )
+    name: str = config.name
+    if re.fullmatch(OWN, name):
+        arrays = _arrays(name, names.resolve("data.name", name, datasets.DATASETS))
+        dataset = datasets.describe_arrays(name, arrays, config.image_size)
+    else:
+        has_no_files = name == "digits" or name.startswith(datasets.FOLDER)
+        data_dir = None if has_no_files else config.data_dir
+        dataset = datasets.describe(
+            name,
+            data_dir=data_dir and os.path.expanduser(data_dir),
+            image_size=config.image_size,
+        )
     num_validation = config.validation_examples
     if num_validation:
         if num_validation >= dataset.num_train:
@@ -41,3 +55,9 @@ def describe(config: ConfigDict) -> datasets.DatasetInfo:
             "data.validation_examples to the number of training examples to evaluate instead"
         )
     return dataset
+
+
+@functools.lru_cache(maxsize=1)
+def _arrays(name: str, load: Callable[[], Any]) -> own.Arrays:
+    """Calls a function that returns arrays, once for all trials of a sweep."""
+    return own.call(name, load)

@@ -18,7 +18,7 @@ TOKENS = {"characters": False, "bytes": True}
 
 
 def make_task(config: ConfigDict, axis_name: str | None) -> Task:
-    """Builds the task of predicting each character of a text from the ones before it.
+    """Prediction of each character of a text from the ones before it.
 
     Args:
       config: a config that `fields.check` accepted.
@@ -68,6 +68,7 @@ def _corpus(config: ConfigDict) -> text.Corpus:
 
 
 def _transformer(config: ConfigDict, vocabulary_size: int, context_length: int) -> nn.Module:
+    """GPT-2's decoder-only transformer without biases."""
     if config.width % config.num_heads:
         raise UserError(
             f"model.num_heads={config.num_heads} does not divide model.width={config.width}"

@@ -8,7 +8,7 @@ from experiments.tasks.task import Task
 
 
 def make_task(config: ConfigDict, axis_name: str | None) -> Task:
-    """Builds the task from the section `linear_regression` of a config.
+    """Linear regression on Gaussian inputs with a power-law spectrum.
 
     Args:
       config: a config that `fields.check` accepted.

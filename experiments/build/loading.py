@@ -47,7 +47,7 @@ def choose(config: ConfigDict, dataset: datasets.DatasetInfo) -> Choice:
     """
     num_bytes = datasets.num_bytes(dataset)
     size = f"{dataset.name} takes {_giga(num_bytes)} as decoded images"
-    if dataset.name == "digits":
+    if not dataset.is_on_disk:
         check_in_memory(dataset)
         return Choice(False, 0, 0, "")
     names.check("data.loading", config.data.loading, LOADING)

@@ -162,33 +162,37 @@ def _dropout(config: ConfigDict) -> dict[str, Any]:
     return {} if config.dropout_rate is None else {"dropout_rate": config.dropout_rate}
 
 
-def _nn(network: Callable[..., nn.Module]) -> Build:
-    return lambda config, num_classes, layers: network(
-        width_multiplier=config.width_multiplier, dtype=layers.dtype
-    )
+def _nn(
+    network: Callable[..., nn.Module], config: ConfigDict, num_classes: int, layers: Layers
+) -> nn.Module:
+    return network(width_multiplier=config.width_multiplier, dtype=layers.dtype)
 
 
 def _lenet(config: ConfigDict, num_classes: int, layers: Layers) -> nn.Module:
+    """LeNet-5 in Caffe's form, with ReLU and max pooling (LeCun et al. 1998)."""
     return small.LeNet(width_multiplier=config.width_multiplier, conv=layers.conv)
 
 
-def _vgg(network: Callable[..., nn.Module]) -> Build:
-    return lambda config, num_classes, layers: network(
-        batch_norm=config.batch_norm, **_published(config, layers), **_dropout(config)
-    )
+def _vgg(
+    network: Callable[..., nn.Module], config: ConfigDict, num_classes: int, layers: Layers
+) -> nn.Module:
+    return network(batch_norm=config.batch_norm, **_published(config, layers), **_dropout(config))
 
 
-def _resnet(network: Callable[..., nn.Module]) -> Build:
-    return lambda config, num_classes, layers: network(**_published(config, layers))
+def _resnet(
+    network: Callable[..., nn.Module], config: ConfigDict, num_classes: int, layers: Layers
+) -> nn.Module:
+    return network(**_published(config, layers))
 
 
-def _with_dropout(network: Callable[..., nn.Module]) -> Build:
-    return lambda config, num_classes, layers: network(
-        **_published(config, layers), **_dropout(config)
-    )
+def _with_dropout(
+    network: Callable[..., nn.Module], config: ConfigDict, num_classes: int, layers: Layers
+) -> nn.Module:
+    return network(**_published(config, layers), **_dropout(config))
 
 
 def _googlenet(config: ConfigDict, num_classes: int, layers: Layers) -> nn.Module:
+    """GoogLeNet with batch norm, and two auxiliary classifiers (Szegedy et al. 2015)."""
     return googlenet.GoogLeNet(
         auxiliary_classes=num_classes if config.auxiliary_heads else None,
         **_published(config, layers),
@@ -197,18 +201,18 @@ def _googlenet(config: ConfigDict, num_classes: int, layers: Layers) -> nn.Modul
 
 
 MODELS: dict[str, Build] = {
-    "nn2": _nn(small.NN2),
-    "nn3": _nn(small.NN3),
+    "nn2": partial(_nn, small.NN2),
+    "nn3": partial(_nn, small.NN3),
     "lenet4": _lenet,
-    "vgg9": _vgg(vgg.VGG9),
-    "vgg16": _vgg(vgg.VGG16),
-    "vgg19": _vgg(vgg.VGG19),
-    "resnet10": _resnet(resnet.ResNet10),
-    "resnet18": _resnet(resnet.ResNet18),
-    "resnet34": _resnet(resnet.ResNet34),
-    "resnet50": _resnet(resnet.ResNet50),
-    "densenet100": _with_dropout(densenet.DenseNet100),
-    "densenet121": _with_dropout(densenet.DenseNet121),
+    "vgg9": partial(_vgg, vgg.VGG9),
+    "vgg16": partial(_vgg, vgg.VGG16),
+    "vgg19": partial(_vgg, vgg.VGG19),
+    "resnet10": partial(_resnet, resnet.ResNet10),
+    "resnet18": partial(_resnet, resnet.ResNet18),
+    "resnet34": partial(_resnet, resnet.ResNet34),
+    "resnet50": partial(_resnet, resnet.ResNet50),
+    "densenet100": partial(_with_dropout, densenet.DenseNet100),
+    "densenet121": partial(_with_dropout, densenet.DenseNet121),
     "googlenet": _googlenet,
-    "xception": _with_dropout(xception.Xception),
+    "xception": partial(_with_dropout, xception.Xception),
 }

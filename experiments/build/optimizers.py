@@ -92,10 +92,12 @@ def _given(config: ConfigDict, **arguments: str) -> dict[str, Any]:
 
 
 def _adabelief(config: ConfigDict) -> optax.GradientTransformation:
+    """AdaBelief: Adam with the deviation of gradients from their average (Zhuang et al. 2020)."""
     return optax.scale_by_belief(**_given(config, b1="beta1", b2="beta2", eps="epsilon"))
 
 
 def _adafactor(config: ConfigDict) -> optax.GradientTransformation:
+    """Adafactor: factored second moments, updates scaled by weights (Shazeer and Stern 2018)."""
     # optax.adafactor multiplies by the learning rate before the parameters' scale, which is equal.
     return optax.chain(
         optax.scale_by_factored_rms(**_given(config, epsilon="epsilon")),
@@ -105,19 +107,28 @@ def _adafactor(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _adagrad(config: ConfigDict) -> optax.GradientTransformation:
+    """Adagrad: divides by the root of the sum of squared gradients (Duchi et al. 2011)."""
     return optax.scale_by_rss(**_given(config, eps="epsilon"))
 
 
 def _adam(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam: averages of gradients and of their squares (Kingma and Ba 2015)."""
     return optax.scale_by_adam(**_given(config, b1="beta1", b2="beta2", eps="epsilon"))
 
 
+def _adamw(config: ConfigDict) -> optax.GradientTransformation:
+    """AdamW: Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+    return _adam(config)
+
+
 def _adan(config: ConfigDict) -> optax.GradientTransformation:
+    """Adan: adaptive Nesterov momentum (Xie et al. 2022)."""
     given = _given(config, b1="beta1", b2="beta2", b3="beta3", eps="epsilon")
     return optax.scale_by_adan(**given)
 
 
 def _lamb(config: ConfigDict) -> Steps:
+    """LAMB: Adam with a trust ratio for each parameter array (You et al. 2020)."""
     given = _given(config, b1="beta1", b2="beta2", eps="epsilon")
     decayed = _decayed(config, optax.scale_by_adam(**{"eps": 1e-6, **given}))
     # The trust ratio is that of the update with its weight decay.
@@ -129,10 +140,12 @@ def _lamb(config: ConfigDict) -> Steps:
 
 
 def _lion(config: ConfigDict) -> optax.GradientTransformation:
+    """Lion: the sign of an average of gradients (Chen et al. 2023)."""
     return optax.scale_by_lion(**_given(config, b1="beta1", b2="beta2"))
 
 
 def _muon(config: ConfigDict) -> optax.GradientTransformation:
+    """Muon: orthogonalized momentum for matrices, and Adam for the others (Jordan et al. 2024)."""
     given = _given(config, adam_b1="beta1", adam_b2="beta2", eps="epsilon")
     muon = optax.contrib.muon(1.0, consistent_rms=config.consistent_rms, **given)
     # optax.contrib.muon descends, and scale_by_learning_rate changes the sign once more.
@@ -140,11 +153,13 @@ def _muon(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _nadamw(config: ConfigDict) -> optax.GradientTransformation:
+    """NAdamW: Adam with Nesterov momentum and decoupled weight decay (Dozat 2016)."""
     given = _given(config, b1="beta1", b2="beta2", eps="epsilon")
     return optax.scale_by_adam(nesterov=True, **given)
 
 
 def _prodigy(config: ConfigDict) -> Steps:
+    """Prodigy: Adam that estimates its learning rate (Mishchenko and Defazio 2024)."""
     given = _given(config, beta3="beta3", eps="epsilon")
     betas = {"beta1": 0.9, "beta2": 0.999} | _given(config, beta1="beta1", beta2="beta2")
     prodigy = functools.partial(optax.contrib.prodigy, betas=tuple(betas.values()), **given)
@@ -159,10 +174,12 @@ def _prodigy(config: ConfigDict) -> Steps:
 
 
 def _radam(config: ConfigDict) -> optax.GradientTransformation:
+    """RAdam: Adam with a rectified variance at the start (Liu et al. 2020)."""
     return optax.scale_by_radam(**_given(config, b1="beta1", b2="beta2", eps="epsilon"))
 
 
 def _rmsprop(config: ConfigDict) -> optax.GradientTransformation:
+    """RMSprop: divides by the root of an average of squared gradients, with momentum."""
     # As in PyTorch, epsilon is outside the root, and momentum acts before the learning rate.
     given = _given(config, decay="beta2", eps="epsilon")
     return optax.chain(
@@ -171,6 +188,7 @@ def _rmsprop(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _schedule_free_adamw(config: ConfigDict) -> Steps:
+    """Schedule-free AdamW: averages the weights in place of a decay (Defazio et al. 2024)."""
     given = _given(config, decay="beta2", eps="epsilon")
     # Adam without its momentum, which schedule_free replaces.
     adam = optax.scale_by_rms(**{"decay": 0.999, **given}, eps_in_sqrt=False, bias_correction=True)
@@ -178,6 +196,7 @@ def _schedule_free_adamw(config: ConfigDict) -> Steps:
 
 
 def _schedule_free_sgd(config: ConfigDict) -> Steps:
+    """Schedule-free SGD: averages the weights in place of a decay (Defazio et al. 2024)."""
     # The gradient is the update, so coupled and decoupled weight decay are the same.
     mask = names.choose("optimizer.weight_decay_mask", config.weight_decay_mask, MASKS)
     return _schedule_free(config, lambda decay: [optax.add_decayed_weights(decay, mask)])
@@ -202,6 +221,7 @@ def _schedule_free(config: ConfigDict, decayed: Decayed) -> Steps:
 
 
 def _sgd(config: ConfigDict) -> optax.GradientTransformation:
+    """SGD with momentum, or with Nesterov momentum."""
     # optax.trace adds the full gradient to the decayed trace, which is a dampening of 0.
     return optax.trace(decay=config.momentum, nesterov=config.nesterov)
 
@@ -225,7 +245,7 @@ OPTIMIZERS: dict[str, Callable[[ConfigDict], optax.GradientTransformation | Step
     "adafactor": _adafactor,
     "adagrad": _adagrad,
     "adam": _adam,
-    "adamw": _adam,
+    "adamw": _adamw,
     "adan": _adan,
     "lamb": _lamb,
     "lion": _lion,

@@ -1,7 +1,7 @@
 """Turns a config into a task: its data set, model, loss, and augmentation."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from experiments.build import gan, images, language_model, linear_regression, loading, names
 from experiments.build.models import has_batch_norm, make_model, model_label
-from experiments.data import augment, datasets, fitting, preprocess
-from experiments.data.records import Readers, Stream
+from experiments.data import augment, chain, datasets, fitting, inputs, preprocess
+from experiments.data.records import Stream
 from experiments.errors import UserError
 from experiments.tasks import classification
 from experiments.tasks.losses import LOSSES
@@ -39,39 +39,35 @@ def make_task(config: ConfigDict, *, axis_name: str | None) -> Task:
         "model.matmul_precision", config.model.matmul_precision, MATMUL_PRECISIONS
     )
     return task._replace(
-        train_step=_at_precision(task.train_step, precision),
-        eval_step=_at_precision(task.eval_step, precision),
+        train_step=at_precision(task.train_step, precision),
+        eval_step=at_precision(task.eval_step, precision),
     )
 
 
-def _at_precision(function: Callable[..., Any], precision: str | None) -> Callable[..., Any]:
-    """Sets the precision of a function's float32 matrix products, including its gradients."""
+def at_precision(function: Callable[..., Any], precision: str | None) -> Callable[..., Any]:
+    """Sets the precision of a function's float32 matrix products, including its gradients.
+
+    Args:
+      function: the function.
+      precision: a value in `MATMUL_PRECISIONS`.
+    """
     if precision is None:
         return function
 
     @functools.wraps(function)
-    def at_precision(*args: Any, **kwargs: Any) -> Any:
+    def precisely(*args: Any, **kwargs: Any) -> Any:
         with jax.default_matmul_precision(precision):
             return function(*args, **kwargs)
 
-    return at_precision
+    return precisely
 
 
 def _classification(config: ConfigDict, axis_name: str | None) -> Task:
+    """Image classification."""
     loss = names.resolve("loss.name", config.loss.name, LOSSES)
     dataset = images.describe(config.data)
-    steps = {
-        name: names.resolve("data.preprocess", name, preprocess.STEPS)
-        for name in config.data.preprocess
-    }
-    for name, step in steps.items():
-        if not isinstance(step, preprocess.Step):
-            raise UserError(
-                f"data.preprocess={name!r} is a {type(step).__name__}; it must be an "
-                "experiments.data.preprocess.Step"
-            )
-    preprocess.check(config.data.preprocess)
-    preprocess.check_size(config.data.preprocess, dataset.image_shape)
+    steps = preprocessing(config.data.preprocess)
+    chain.check_size(steps, dataset.image_shape)
     # Random parts of images of many sizes are cut out when they are read.
     crops_on_device = config.data.augment and not dataset.many_sizes
     padding = _crop_padding(config.data, dataset.image_shape) if crops_on_device else 0
@@ -93,7 +89,7 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
     zca_epsilon = config.data.zca_epsilon if uses_epsilon else 0.0
 
     @functools.cache
-    def load() -> tuple[datasets.Dataset, classification.Normalize]:
+    def load() -> preprocess.Prepared:
         """Loads and preprocesses the data set at the first call."""
         if choice.is_streamed:
             raise UserError(
@@ -108,7 +104,7 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
         )
 
     @functools.cache
-    def open_() -> tuple[Readers, classification.Normalize]:
+    def open_() -> fitting.Streamable:
         """Opens the data set, and fits the preprocessing to it at the first call."""
         return fitting.fit(
             datasets.open_readers(dataset, random_parts=config.data.augment),
@@ -120,16 +116,20 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
             max_damaged=choice.max_damaged,
         )
 
+    def stored_inputs() -> bytes:
+        fitted = open_().fitted if choice.is_streamed else load().fitted
+        return inputs.dumps(inputs.of(dataset, tuple(steps), fitted))
+
     stream = None
     if choice.is_streamed:
         fitting.check(steps)
-        stream = Stream(lambda: open_()[0], choice.num_workers, choice.max_damaged)
+        stream = Stream(lambda: open_().readers, choice.num_workers, choice.max_damaged)
     return classification.make_task(
         data=dataset.name,
         model_name=model_label(config.model),
         num_train=dataset.num_train,
         num_classes=dataset.num_classes,
-        load=load,
+        load=lambda: load()[:2],
         model=model,
         image_shape=dataset.image_shape,
         loss=functools.partial(loss, label_smoothing=config.loss.label_smoothing),
@@ -143,9 +143,30 @@ def _classification(config: ConfigDict, axis_name: str | None) -> Task:
         accumulate_steps=config.parallel.accumulate_steps,
         axis_name=axis_name,
         stream=stream,
-        streamed_normalize=stream and (lambda: open_()[1]),
+        streamed_normalize=stream and (lambda: open_().normalize),
+        inputs=stored_inputs,
         loading=choice.sentence,
     )
+
+
+def preprocessing(step_names: Sequence[str]) -> dict[str, preprocess.Step]:
+    """Returns steps of preprocessing by name, in order.
+
+    Args:
+      step_names: the names, as in `data.preprocess`.
+
+    Raises:
+      UserError: a name is unknown or not that of a step, or the steps cannot be combined.
+    """
+    steps = {name: names.resolve("data.preprocess", name, preprocess.STEPS) for name in step_names}
+    for name, step in steps.items():
+        if not isinstance(step, preprocess.Step):
+            raise UserError(
+                f"data.preprocess={name!r} is a {type(step).__name__}; it must be an "
+                "experiments.data.preprocess.Step"
+            )
+    chain.check(step_names)
+    return steps
 
 
 def _crop_padding(config: ConfigDict, image_shape: tuple[int, int, int]) -> int:

@@ -4,6 +4,8 @@ The pipeline of Zagoruyko and Komodakis 2016 (arXiv:1605.07146, section 3): hori
 crops from images padded with reflections on each side.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -94,3 +96,10 @@ def crop_and_flip(
     if flip:
         images = random_flip(flip_key, images, axis_name)
     return images
+
+
+# The augmentations of `crop_and_flip`, and the config fields of each besides `data.augment`.
+AUGMENTATIONS: dict[str, tuple[Callable[..., jax.Array], tuple[str, ...]]] = {
+    "random_crop": (random_crop, ("data.crop_padding",)),
+    "random_flip": (random_flip, ()),
+}

@@ -36,6 +36,8 @@ def stored(
     key: str,
     layouts: Mapping[str, Layout],
     compute: Callable[[], Mapping[str, np.ndarray]],
+    *,
+    others: bool = False,
 ) -> dict[str, np.ndarray]:
     """Returns arrays from the cache, or computes and stores them.
 
@@ -48,13 +50,14 @@ def stored(
       key: hash of everything that the arrays depend on.
       layouts: shape and dtype of each array, by name.
       compute: returns the arrays by name.
+      others: whether there may be arrays that are not in `layouts`.
 
     Returns:
       The arrays by name.
     """
     file = platformdirs.user_cache_path("loganneal_jax") / file_name
     try:
-        arrays = _read(file, key, layouts)
+        arrays = _read(file, key, layouts, others)
     except (FileNotFoundError, NotADirectoryError):
         arrays = None
     except (OSError, ValueError) as error:
@@ -73,7 +76,9 @@ def stored(
     return arrays
 
 
-def _read(file: Path, key: str, layouts: Mapping[str, Layout]) -> dict[str, np.ndarray] | None:
+def _read(
+    file: Path, key: str, layouts: Mapping[str, Layout], others: bool
+) -> dict[str, np.ndarray] | None:
     """Returns the arrays of a file, or None if the file has another key.
 
     Raises:
@@ -88,11 +93,12 @@ def _read(file: Path, key: str, layouts: Mapping[str, Layout]) -> dict[str, np.n
             return None
         expected = {name: [list(shape), dtype] for name, (shape, dtype) in layouts.items()}
         found = {name: [entry["shape"], entry["dtype"]] for name, entry in manifest["arrays"]}
-        if found != expected:
+        known = {name: each for name, each in found.items() if name in expected}
+        if (known if others else found) != expected:
             raise ValueError(f"it has arrays {found}, but {expected} are expected")
         arrays = {}
         for name, entry in manifest["arrays"]:
-            arrays[name] = np.empty(*layouts[name])
+            arrays[name] = np.empty(entry["shape"], entry["dtype"])
             size = opened.readinto(_bytes(arrays[name]))
             if size != arrays[name].nbytes:
                 raise ValueError(f"array {name!r} has {size} of {arrays[name].nbytes} bytes")

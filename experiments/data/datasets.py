@@ -1,17 +1,18 @@
-"""Loads data sets as host arrays: any tensorflow-datasets (tfds) name, or the built-in digits.
+"""Loads data sets as host arrays: the built-in digits, folders, arrays, or any name of tfds.
 
-The digits need no network.
+tfds is tensorflow-datasets. The digits need no network.
 """
 
 import hashlib
-import importlib.metadata
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data import cache, folders, pictures, prepared, shards
+from experiments.data import cache, digits, folders, pictures, prepared, shards
+from experiments.data.own import Arrays
 from experiments.data.pictures import Decode
 from experiments.data.records import Images, ImageSource, Readers, Records
 from experiments.errors import UserError
@@ -28,6 +29,7 @@ FLIPS = {
     "mnist": False,
     "svhn_cropped": False,
 }
+FOLDER = "folder:"  # before a path, in place of data.data_dir
 
 
 class DatasetInfo(NamedTuple):
@@ -40,12 +42,14 @@ class DatasetInfo(NamedTuple):
       image_shape: height, width, and channels of the loaded images.
       num_classes: number of classes.
       flip: whether a mirrored image keeps its class.
-      builder: tfds builder, or None for digits and folders.
+      builder: tfds builder, or None for all others.
       num_validation: number of training examples that replace the test split, or 0.
       many_sizes: whether the stored images have different sizes. They are read from disk, and
         cropped to `image_shape`.
       stored_shape: height, width, and channels of the stored images, if they have equal sizes.
-      folder: the image files of "folder", or None.
+      folder: the image files of a folder, or None.
+      arrays: the images that a function of the user's own returned, or None.
+      dtype: dtype of the loaded images; only arrays may be "float32".
     """
 
     name: str
@@ -59,10 +63,17 @@ class DatasetInfo(NamedTuple):
     many_sizes: bool = False
     stored_shape: tuple[int, int, int] | None = None
     folder: folders.Folder | None = None
+    arrays: Arrays | None = None
+    dtype: str = "uint8"
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether the data set consists of files that can be read again."""
+        return self.builder is not None or self.folder is not None
 
 
 class Dataset(NamedTuple):
-    """Images [examples, height, width, channels], uint8 when loaded; labels int32 [examples]."""
+    """Images [examples, height, width, channels], as they are loaded; labels int32 [examples]."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -74,41 +85,51 @@ def describe(name: str, *, data_dir: str | None, image_size: int | None) -> Data
     """Describes a data set, and downloads and prepares it if necessary.
 
     Args:
-      name: "digits", "folder", or an image classification data set of tfds.
+      name: a name in `DATASETS`, "folder:PATH", or another image classification data set of tfds.
       data_dir: directory of prepared tfds data sets; None for `TFDS_DATA_DIR` or tfds' default. For
         "folder", the directory of the images.
       image_size: side in pixels to which images, or parts of them, are resized; None keeps the
         original size, which must be that of all images.
 
     Returns:
-      The sizes of the data set and the builder that loads it.
+      The sizes of the data set and what loads it.
 
     Raises:
       UserError: the name is unknown, the data set is neither prepared nor downloadable, its files
         are damaged, or it does not consist of uint8 images with one class label each.
     """
-    if name == "folder":
-        return _describe_folder(folders.find(data_dir), image_size)
-    if name == "digits":
-        builder, num_train, num_test, shape, num_classes = None, 1437, 360, (8, 8, 1), 10
-    else:
-        data_dir = data_dir and os.path.expanduser(data_dir)
-        builder = prepared.find(name, data_dir, known=", ".join(FLIPS))
-        shape, num_classes = prepared.image_and_label(name, builder)
-        if None in shape and image_size is None:
-            raise UserError(
-                f"the images of data set {name!r} have different sizes; set data.image_size to the "
-                "side of the squares that are cut out of them, such as 224"
-            )
-        builder = prepared.prepare(name, data_dir, builder)
-        train, test = prepared.splits(name, builder)
-        num_train = builder.info.splits[train].num_examples
-        num_test = builder.info.splits[test].num_examples if test else 0
+    kind = "folder" if name.startswith(FOLDER) else name
+    return DATASETS.get(kind, _tfds)(name, data_dir, image_size)
+
+
+def _scikit_learn(name: str, data_dir: str | None, image_size: int | None) -> DatasetInfo:
+    """1,797 handwritten digits of 8x8 pixels, from scikit-learn; built in."""
+    shape = (*digits.IMAGE_SHAPE,) if image_size is None else (image_size, image_size, 1)
+    return DatasetInfo(
+        *(name, digits.NUM_TRAIN, digits.NUM_TEST, shape, digits.NUM_CLASSES, FLIPS[name], None),
+        stored_shape=digits.IMAGE_SHAPE,
+    )
+
+
+def _tfds(name: str, data_dir: str | None, image_size: int | None) -> DatasetInfo:
+    """An image classification data set of tensorflow-datasets."""
+    data_dir = data_dir and os.path.expanduser(data_dir)
+    builder = prepared.find(name, data_dir, known=", ".join(DATASETS))
+    shape, num_classes = prepared.image_and_label(name, builder)
+    if None in shape and image_size is None:
+        raise UserError(
+            f"the images of data set {name!r} have different sizes; set data.image_size to the "
+            "side of the squares that are cut out of them, such as 224"
+        )
+    builder = prepared.prepare(name, data_dir, builder)
+    train, test = prepared.splits(name, builder)
+    num_train = builder.info.splits[train].num_examples
+    num_test = builder.info.splits[test].num_examples if test else 0
     many_sizes = None in shape
     stored_shape = shape
     if image_size is not None:
         shape = (image_size, image_size, shape[-1])
-    flip = FLIPS.get(name if builder is None else builder.name, False)
+    flip = FLIPS.get(builder.name, False)
     return DatasetInfo(
         *(name, num_train, num_test, shape, num_classes, flip, builder),
         many_sizes=many_sizes,
@@ -116,20 +137,22 @@ def describe(name: str, *, data_dir: str | None, image_size: int | None) -> Data
     )
 
 
-def _describe_folder(folder: folders.Folder, image_size: int | None) -> DatasetInfo:
-    """Describes images in folders; without an image size, all have the size of the first."""
+def _folder(name: str, data_dir: str | None, image_size: int | None) -> DatasetInfo:
+    """Image files in a folder for each class, at data.data_dir or as folder:PATH."""
+    folder = folders.find(name.removeprefix(FOLDER) if name.startswith(FOLDER) else data_dir)
     ((encoded, _),) = folder.train.read([0])
     try:
         stored_shape = pictures.shape_of(encoded)
     except Exception as error:  # decoders raise many types
         raise UserError(
-            f"{folder.train.name(0)} cannot be read ({' '.join(str(error).split())})"
+            f"{folder.train.name(0)} cannot be read ({' '.join(str(error).split())}); replace or "
+            "delete the file"
         ) from error
     shape = stored_shape
     if image_size is not None:
         shape = (image_size, image_size, 1 if stored_shape[-1] == 1 else 3)
     return DatasetInfo(
-        name="folder",
+        name=name if name == "folder" else f"{FOLDER}{os.path.basename(folder.directory)}",
         num_train=len(folder.train),
         num_test=0 if folder.test is None else len(folder.test),
         image_shape=shape,
@@ -142,8 +165,54 @@ def _describe_folder(folder: folders.Folder, image_size: int | None) -> DatasetI
     )
 
 
+def describe_arrays(name: str, arrays: Arrays, image_size: int | None) -> DatasetInfo:
+    """Describes images in memory.
+
+    Args:
+      name: name of the data set.
+      arrays: the images.
+      image_size: side in pixels to which images are resized, or None.
+
+    Returns:
+      The data set.
+
+    Raises:
+      UserError: float images cannot be resized.
+    """
+    shape = arrays.train_images.shape[1:]
+    dtype = arrays.train_images.dtype.name
+    if image_size is not None and dtype != "uint8":
+        raise UserError(
+            f"data.image_size={image_size} needs uint8 images, but data.name={name!r} returns "
+            f"{dtype} images; resize them in that function, or set data.image_size=None"
+        )
+    return DatasetInfo(
+        name=name,
+        num_train=len(arrays.train_labels),
+        num_test=len(arrays.test_labels),
+        image_shape=shape if image_size is None else (image_size, image_size, shape[-1]),
+        num_classes=len(arrays.class_names),
+        flip=False,
+        builder=None,
+        stored_shape=shape,
+        arrays=arrays,
+        dtype=dtype,
+    )
+
+
+def class_names(info: DatasetInfo) -> tuple[str, ...]:
+    """Returns the names of the classes, in the order of their labels."""
+    if info.folder is not None:
+        return info.folder.classes
+    if info.arrays is not None:
+        return info.arrays.class_names
+    if info.builder is not None:
+        return tuple(info.builder.info.features["label"].names)
+    return tuple(map(str, range(info.num_classes)))
+
+
 def load(info: DatasetInfo) -> Dataset:
-    """Loads a data set into host memory; images from tfds are decoded once and cached.
+    """Loads a data set into host memory; image files are decoded once and cached.
 
     Args:
       info: a data set, from `describe` or `hold_out`.
@@ -157,8 +226,10 @@ def load(info: DatasetInfo) -> Dataset:
     """
     if info.folder is not None:
         return _load_folder(info)
-    if info.builder is None:
-        train_images, train_labels, test_images, test_labels = _digits()
+    if info.arrays is not None:
+        train_images, train_labels, test_images, test_labels, _ = info.arrays
+    elif info.builder is None:
+        train_images, train_labels, test_images, test_labels = digits.read()
     else:
         train, test = prepared.splits(info.name, info.builder)
         train_images, train_labels = prepared.read(info.name, info.builder, train)
@@ -177,9 +248,9 @@ def load(info: DatasetInfo) -> Dataset:
             f"{info.num_classes} classes need labels from 0 to {info.num_classes - 1}"
         )
     return Dataset(
-        _resized(train_images, info.image_shape),
+        pictures.resized(train_images, info.image_shape),
         train_labels.astype(np.int32),
-        _resized(test_images, info.image_shape),
+        pictures.resized(test_images, info.image_shape),
         test_labels.astype(np.int32),
     )
 
@@ -266,7 +337,7 @@ def _source(info: DatasetInfo, split: str) -> ImageSource:
 
 
 def _load_folder(info: DatasetInfo) -> Dataset:
-    """Loads images in folders into memory; they are decoded once and cached."""
+    """Loads images in folders, from the cache if they were decoded before."""
     readers = open_readers(info)
     splits = {"train": readers.train, "test": readers.test}
     layouts = {
@@ -290,14 +361,17 @@ def _load_folder(info: DatasetInfo) -> Dataset:
 
 
 def num_bytes(info: DatasetInfo) -> int:
-    """Returns the bytes of all decoded images of a data set, as uint8."""
-    return (info.num_train + info.num_test) * int(np.prod(info.image_shape))
+    """Returns the bytes of all decoded images of a data set."""
+    per_image = int(np.prod(info.image_shape)) * np.dtype(info.dtype).itemsize
+    return (info.num_train + info.num_test) * per_image
 
 
 def key(info: DatasetInfo) -> str:
     """Returns a name for the images of a data set, which stays the same if its files change."""
     if info.folder is not None:
         source = f"folder-{hashlib.sha256(info.folder.directory.encode()).hexdigest()[:8]}"
+    elif info.arrays is not None:
+        source = f"arrays-{hashlib.sha256(info.name.encode()).hexdigest()[:8]}"
     else:
         source = "digits" if info.builder is None else prepared.identity(info.builder)
     return f"{source}-{'x'.join(map(str, info.image_shape))}-{info.num_validation}"
@@ -318,48 +392,9 @@ def is_random_access(info: DatasetInfo) -> bool:
     return shards.is_random_access(info.builder)
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the digits from the cache, because importing scikit-learn takes seconds."""
-    key = f"scikit-learn {importlib.metadata.version('scikit-learn')}"
-    layouts = {
-        "train_images": cache.Layout((1437, 8, 8, 1), "uint8"),
-        "train_labels": cache.Layout((1437,), "int64"),
-        "test_images": cache.Layout((360, 8, 8, 1), "uint8"),
-        "test_labels": cache.Layout((360,), "int64"),
-    }
-    arrays = cache.stored("datasets/digits.arrays", key, layouts, _read_digits)
-    return tuple(arrays[name] for name in layouts)  # type: ignore[return-value]
-
-
-def _read_digits() -> dict[str, np.ndarray]:
-    """Returns scikit-learn's 1,797 digits, split into 1,437 and 360 and stratified by class."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-    train_images, test_images, train_labels, test_labels = train_test_split(
-        images, digits.target, test_size=360, stratify=digits.target, random_state=0
-    )
-    return {
-        "train_images": train_images,
-        "train_labels": train_labels.astype(np.int64),
-        "test_images": test_images,
-        "test_labels": test_labels.astype(np.int64),
-    }
-
-
-def _resized(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Resizes images to shape (height, width, channels) by bilinear interpolation."""
-    if images.shape[1:] == shape:
-        return images
-    from PIL import Image
-
-    height, width, channels = shape
-    resized = np.empty((len(images), *shape), np.uint8)
-    for index, image in enumerate(images):
-        # Pillow takes gray images without the axis of channels.
-        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        resized[index] = np.asarray(picture).reshape(shape)
-    return resized
+# From the name, `data_dir`, and `image_size` of a data set to its description.
+DATASETS: dict[str, Callable[[str, str | None, int | None], DatasetInfo]] = {
+    "digits": _scikit_learn,
+    "folder": _folder,
+    **{name: _tfds for name in FLIPS if name != "digits"},
+}

@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from experiments.data import cache, preprocess, source, streaming
 from experiments.data.cache import Layout
+from experiments.data.preprocess import Fitted
 from experiments.data.records import Reader, Readers
 from experiments.data.statistics import statistics_of_counts, value_counts
 from experiments.errors import UserError
 
 CHUNK = 250  # images that a worker reads and reduces at once
-Fitted = tuple[np.ndarray, ...]
 Sums = dict[str, np.ndarray]
 
 
@@ -35,6 +35,20 @@ class Parts(NamedTuple):
 
     reduce: Callable[[np.ndarray], Sums]
     fit: Callable[[Sums, float], Fitted]
+
+
+class Streamable(NamedTuple):
+    """A preprocessed data set that stays on disk.
+
+    Attributes:
+      readers: readers of uint8 or float32 images.
+      normalize: from these images to the float32 images that a model takes.
+      fitted: what each step was fitted to, in order.
+    """
+
+    readers: Readers
+    normalize: Callable[[jax.Array], jax.Array]
+    fitted: tuple[Fitted, ...]
 
 
 class Preprocessed:
@@ -88,7 +102,7 @@ def fit(
     files: str,
     num_workers: int,
     max_damaged: int,
-) -> tuple[Readers, Callable[[jax.Array], jax.Array]]:
+) -> Streamable:
     """Fits the steps to the training images, and returns preprocessed images.
 
     As in memory, the device does the rest of the work without steps, or with `standardize` only.
@@ -104,8 +118,7 @@ def fit(
       max_damaged: number of images to leave out if they cannot be read.
 
     Returns:
-      The readers, of uint8 or of preprocessed float32 images, and a function from these to the
-      float32 images that a model takes.
+      The readers, and a function that normalizes their images.
 
     Raises:
       UserError: an image cannot be read.
@@ -129,12 +142,13 @@ def fit(
         )
         if tuple(steps) == ("standardize",):
             mean, std = fitted
-            return readers, partial(preprocess.standardize, mean=mean, std=std)
+            normalize = partial(preprocess.standardize, mean=mean, std=std)
+            return Streamable(readers, normalize, (fitted,))
         done.append((step, fitted))
         reader = Preprocessed(readers.train, done)
-    if not done:
-        return readers, preprocess.as_float32
-    return Readers(reader, Preprocessed(readers.test, done)), preprocess.as_float32
+    if done:
+        readers = Readers(reader, Preprocessed(readers.test, done))
+    return Streamable(readers, preprocess.as_float32, tuple(fitted for _, fitted in done))
 
 
 def _sums(

@@ -1,4 +1,4 @@
-"""Finds images in folders: DIRECTORY/SPLIT/CLASS/FILE, where any file is an image of its class."""
+"""Finds images in folders: DIRECTORY/SPLIT/CLASS/FILE, or DIRECTORY/CLASS/FILE without splits."""
 
 import hashlib
 import json
@@ -13,6 +13,8 @@ from experiments.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TEST_NAMES = ("test", "validation", "val")  # in the order of preference
+TEST_SHARE = 5  # without splits, every fifth image of a class is evaluated
+PLACES = "train/CLASS/FILE and test/CLASS/FILE, or CLASS/FILE"
 
 
 class ImageFiles:
@@ -22,19 +24,28 @@ class ImageFiles:
       directory: directory of the paths.
       paths: paths of the files.
       labels: int32, the label of each file.
+
+    Attributes:
+      labels: the same.
     """
 
     def __init__(self, directory: str, paths: Sequence[str], labels: np.ndarray) -> None:
+        self.labels = labels
         self._directory = directory
         self._paths = tuple(paths)
-        self._labels = labels
 
     def __len__(self) -> int:
         return len(self._paths)
 
+    def part(self, places: np.ndarray) -> "ImageFiles":
+        """Returns the files at some places, in their order."""
+        return ImageFiles(
+            self._directory, [self._paths[place] for place in places], self.labels[places]
+        )
+
     def read(self, places: Sequence[int]) -> list[tuple[bytes, int]]:
         """Reads files; see `ImageSource.read`."""
-        return [(self._path(place).read_bytes(), int(self._labels[place])) for place in places]
+        return [(self._path(place).read_bytes(), int(self.labels[place])) for place in places]
 
     def name(self, place: int) -> str:
         """Returns the index and the path of a file."""
@@ -45,7 +56,7 @@ class ImageFiles:
         digest = hashlib.sha256()
         for place, path in enumerate(self._paths):
             status = self._path(place).stat()
-            line = [path, int(self._labels[place]), status.st_size, status.st_mtime_ns]
+            line = [path, int(self.labels[place]), status.st_size, status.st_mtime_ns]
             digest.update(json.dumps(line).encode())
         return digest.hexdigest()
 
@@ -73,27 +84,29 @@ def find(data_dir: str | None) -> Folder:
     """Finds the images of a directory.
 
     Args:
-      data_dir: the directory.
+      data_dir: the directory. With a subdirectory `train`, its splits are `train` and, if there is
+        one, `test`, `validation`, or `val`. Otherwise its subdirectories are the classes, and a
+        fixed random fifth of each class is the test split.
 
     Returns:
       The files and classes.
 
     Raises:
-      UserError: the directory does not exist, cannot be read, or has no training images.
+      UserError: the directory does not exist, cannot be read, or has no training images or only one
+        class.
     """
     if data_dir is None:
         raise UserError(
-            "data.name='folder' needs data.data_dir, a directory with images at "
-            "train/CLASS/FILE and test/CLASS/FILE"
+            "data.name='folder' needs a directory with images: set data.data_dir, or "
+            "data.name=folder:PATH"
         )
     directory = os.path.abspath(os.path.expanduser(data_dir))
+    if not os.path.isdir(directory):
+        raise UserError(f"{directory} is not a directory; it must have images at {PLACES}")
     train = os.path.join(directory, "train")
     if not os.path.isdir(train):
-        raise UserError(
-            f"data.data_dir={data_dir!r} has no directory train; data.name='folder' needs images "
-            "at train/CLASS/FILE and test/CLASS/FILE"
-        )
-    classes = tuple(_subdirectories(train))
+        return _without_splits(directory)
+    classes = _classes(train)
     test = next((name for name in TEST_NAMES if os.path.isdir(f"{directory}/{name}")), None)
     if test is not None:
         unknown = set(_subdirectories(f"{directory}/{test}")) - set(classes)
@@ -107,12 +120,41 @@ def find(data_dir: str | None) -> Folder:
         _files(directory, "train", classes),
         None if test is None else _files(directory, test, classes),
     )
+    return _with_images(folder, train)
+
+
+def _without_splits(directory: str) -> Folder:
+    """Splits the images of each class at random, in the same way every time."""
+    classes = _classes(directory)
+    files = _files(directory, "", classes)
+    for_test = np.zeros(len(files), bool)
+    for label in range(len(classes)):
+        places = np.flatnonzero(files.labels == label)
+        shuffled = np.random.default_rng([0, label]).permutation(places)
+        for_test[shuffled[: len(places) // TEST_SHARE]] = True
+    train, test = (files.part(np.flatnonzero(chosen)) for chosen in (~for_test, for_test))
+    return _with_images(Folder(directory, classes, train, test if len(test) else None), directory)
+
+
+def _with_images(folder: Folder, train: str) -> Folder:
     if not len(folder.train):
         raise UserError(
-            f"{train} has no images; they must be at train/CLASS/FILE and end in "
+            f"{train} has no images; they must be in folders of their classes and end in "
             f"{', '.join(SUFFIXES)}"
         )
     return folder
+
+
+def _classes(directory: str) -> tuple[str, ...]:
+    classes = tuple(_subdirectories(directory))
+    if not classes:
+        raise UserError(f"{directory} has no class folders; images must be at {PLACES}")
+    if len(classes) == 1:
+        raise UserError(
+            f"{directory} has a single class folder, {classes[0]!r}; a classifier needs at least "
+            f"two, with images at {PLACES}"
+        )
+    return classes
 
 
 def _subdirectories(directory: str) -> list[str]:

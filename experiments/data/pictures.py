@@ -18,14 +18,34 @@ TRIES = 10
 CENTER = 224 / 256
 
 
+class OtherShape(ValueError):
+    """An image whose shape is not that of the others.
+
+    Args:
+      shape: its height, width, and channels.
+      expected: those of the others.
+    """
+
+    def __init__(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        super().__init__(f"an image of shape {shape}, not {expected}")
+        self.shape = shape
+        self.expected = expected
+
+
 def shape_of(encoded: bytes) -> tuple[int, int, int]:
     """Returns height, width, and channels of an image file."""
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as picture:
-        image = np.asarray(picture)
+        image = np.asarray(_with_channels(picture))
     height, width, channels = image.reshape(*image.shape[:2], -1).shape
     return height, width, channels
+
+
+def _with_channels(picture: Any) -> Any:
+    """Returns a picture whose array has a value per channel; a palette becomes its colors."""
+    modes = {"1": "L", "P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
+    return picture.convert(modes[picture.mode]) if picture.mode in modes else picture
 
 
 def of_equal_size(
@@ -47,14 +67,19 @@ def of_equal_size(
       uint8 [height, width, channels].
 
     Raises:
-      ValueError: the image has another shape.
+      OtherShape: the image has another shape.
+      ValueError: a channel has more than 8 bits.
     """
     from PIL import Image
 
-    with Image.open(io.BytesIO(encoded)) as picture:
+    with Image.open(io.BytesIO(encoded)) as opened:
+        picture = _with_channels(opened)
         image = np.asarray(picture)
-        if image.reshape(*image.shape[:2], -1).shape != stored_shape:
-            raise ValueError(f"an image of shape {image.shape}, not {stored_shape}")
+        shape = image.reshape(*image.shape[:2], -1).shape
+        if shape != stored_shape:
+            raise OtherShape(shape, stored_shape)
+        if image.dtype != np.uint8:
+            raise ValueError(f"its values are {image.dtype}, not uint8")
         if image_shape != stored_shape:
             height, width, _ = image_shape
             image = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
@@ -107,6 +132,27 @@ def cropped(
             ),
         )
         return np.asarray(part).reshape(side, side, channels)
+
+
+def resized(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Resizes images to one shape by bilinear interpolation.
+
+    Args:
+      images: uint8 [examples, height, width, channels]; returned as they are if they have `shape`.
+      shape: height, width, and channels of the result.
+    """
+    if images.shape[1:] == shape:
+        return images
+    from PIL import Image
+
+    height, width, channels = shape
+    resized = np.empty((len(images), *shape), np.uint8)
+    for index, image in enumerate(images):
+        # Pillow takes gray images without the axis of channels.
+        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        resized[index] = np.asarray(picture).reshape(shape)
+    return resized
 
 
 def central_box(width: int, height: int) -> tuple[float, float, float, float]:

@@ -6,7 +6,7 @@ disk.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -15,17 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.data import cache, source
+from experiments.data import cache, chain, source
 from experiments.data.datasets import Dataset
 from experiments.data.statistics import statistics_of_counts, value_counts
 from experiments.errors import UserError
 
 CHUNK = 1000  # number of images processed at once
-MAX_ZCA_VALUES = 64 * 64 * 3  # values per image; their covariance matrix takes 1.2 GB
 SMALLEST_DEVIATION = 1e-8  # a smaller standard deviation of an image is a rounding error
 PERCENTILES = (2, 98)  # stretched to 0 and 255
 
 Images = TypeVar("Images", np.ndarray, jax.Array)
+
+
+Fitted = tuple[np.ndarray, ...]
 
 
 class Step(NamedTuple):
@@ -38,40 +40,53 @@ class Step(NamedTuple):
         are arrays [examples, height, width, channels], uint8 in the first step.
     """
 
-    fit: Callable[[np.ndarray, float], tuple[np.ndarray, ...]]
+    fit: Callable[[np.ndarray, float], Fitted]
     apply: Callable[..., np.ndarray]
+
+
+class Prepared(NamedTuple):
+    """A preprocessed data set.
+
+    Attributes:
+      dataset: uint8 or float32 images.
+      normalize: from these images to the float32 images that a model takes.
+      fitted: what `fit` of each step returned, in order.
+    """
+
+    dataset: Dataset
+    normalize: Callable[[jax.Array], jax.Array]
+    fitted: tuple[Fitted, ...]
 
 
 def prepare(
     dataset: Dataset, steps: Mapping[str, Step], *, zca_epsilon: float, cache_key: str
-) -> tuple[Dataset, Callable[[jax.Array], jax.Array]]:
+) -> Prepared:
     """Preprocesses a data set and returns what remains to be done on the device.
 
     Without steps, or with `standardize` only, images stay uint8, which takes a quarter of the
     memory, and the device does the rest. Every other chain is computed here, once, and cached.
 
     Args:
-      dataset: uint8 images.
+      dataset: uint8 or float32 images.
       steps: the steps by name, in order of application.
       zca_epsilon: regularization of the step `zca`, above 0; see `zca_matrix`.
       cache_key: name for the images of `dataset`. The cache keeps one result of each chain per
         name, which is computed again if the images or the code of the steps change.
 
     Returns:
-      The data set, with uint8 or float32 images, and a function from these images to the float32
-      images that a model takes. The function is the identity for float32 images.
+      The data set and a function that normalizes it, which is the identity for float32 images.
 
     Raises:
       UserError: the steps cannot be combined, the images are too large for `zca`, or a step of your
         own returns something other than float32 images of the same shape.
     """
-    check(steps)
-    check_size(steps, dataset.train_images.shape[1:])
+    chain.check(steps)
+    chain.check_size(steps, dataset.train_images.shape[1:])
     if not steps:
-        return dataset, as_float32
+        return Prepared(dataset, as_float32, ())
     if tuple(steps) == ("standardize",):
         mean, std = channel_statistics(dataset.train_images)
-        return dataset, partial(standardize, mean=mean, std=std)
+        return Prepared(dataset, partial(standardize, mean=mean, std=std), ((mean, std),))
 
     def compute() -> dict[str, np.ndarray]:
         return apply_steps(dataset.train_images, dataset.test_images, steps, zca_epsilon)
@@ -83,78 +98,40 @@ def prepare(
         images = compute()
     else:
         options = {"zca_epsilon": float(zca_epsilon)} if "zca" in steps else {}
-        chain = json.dumps([cache_key, list(steps), options]).encode()
+        described = json.dumps([cache_key, list(steps), options]).encode()
         images = cache.stored(
-            f"preprocessed/{hashlib.sha256(chain).hexdigest()}.arrays",
-            _key(chain, code, dataset),
+            f"preprocessed/{hashlib.sha256(described).hexdigest()}.arrays",
+            _key(described, code, dataset),
             {
                 "train": cache.Layout(dataset.train_images.shape, "float32"),
                 "test": cache.Layout(dataset.test_images.shape, "float32"),
             },
             compute,
+            others=True,
         )
-    return (
+    return Prepared(
         dataset._replace(train_images=images["train"], test_images=images["test"]),
         as_float32,
+        _fitted(images, len(steps)),
     )
 
 
-def _key(chain: bytes, code: str, dataset: Dataset) -> str:
+def _fitted(arrays: Mapping[str, np.ndarray], num_steps: int) -> tuple[Fitted, ...]:
+    """Returns what `apply_steps` names `fitted STEP ARGUMENT`, by step and argument."""
+    found: list[list[np.ndarray]] = [[] for _ in range(num_steps)]
+    for name, array in arrays.items():
+        if name.startswith("fitted "):
+            found[int(name.split()[1])].append(array)
+    return tuple(map(tuple, found))
+
+
+def _key(described: bytes, code: str, dataset: Dataset) -> str:
     """Returns a hash of everything that the preprocessed images depend on."""
-    whole = hashlib.sha256(chain)
+    whole = hashlib.sha256(described)
     whole.update(code.encode())
     for images in (dataset.train_images, dataset.test_images):
         whole.update(np.ascontiguousarray(images).data)
     return whole.hexdigest()
-
-
-def check(steps: Iterable[str]) -> None:
-    """Checks that steps may follow one another.
-
-    Args:
-      steps: names of steps, in order of application.
-
-    Raises:
-      UserError: a name is repeated, or the order makes no sense.
-
-    >>> check(("contrast_stretching", "standardize", "zca", "global_contrast_normalization"))
-    >>> check(("zca", "standardize"))
-    Traceback (most recent call last):
-    experiments.errors.UserError: ...only global_contrast_normalization may follow zca...
-    """
-    earlier: list[str] = []
-    for name in steps:
-        if name in earlier:
-            raise UserError(f"data.preprocess contains {name!r} twice; list each step once")
-        if name == "contrast_stretching" and earlier:
-            raise UserError(
-                "data.preprocess must list 'contrast_stretching' first, before "
-                f"{earlier[0]!r}, because it takes pixel values from 0 to 255"
-            )
-        if "zca" in earlier and name != "global_contrast_normalization":
-            raise UserError(
-                f"data.preprocess lists {name!r} after 'zca', which would undo the whitening; only "
-                "global_contrast_normalization may follow zca"
-            )
-        earlier.append(name)
-
-
-def check_size(steps: Iterable[str], image_shape: tuple[int, ...]) -> None:
-    """Checks that the images are small enough for every step.
-
-    Args:
-      steps: names of steps.
-      image_shape: height, width, and channels.
-
-    Raises:
-      UserError: the steps include `zca`, and an image has more than `MAX_ZCA_VALUES` values.
-    """
-    if "zca" in steps and np.prod(image_shape) > MAX_ZCA_VALUES:
-        raise UserError(
-            f"data.preprocess step 'zca' takes images of at most {MAX_ZCA_VALUES} values "
-            f"(64x64x3), but they are {'x'.join(map(str, image_shape))}; set a smaller "
-            "data.image_size"
-        )
 
 
 def apply_steps(
@@ -172,16 +149,20 @@ def apply_steps(
       zca_epsilon: see `zca_matrix`.
 
     Returns:
-      The images as "train" and "test", float32, with unchanged shapes.
+      The images as "train" and "test", float32, with unchanged shapes, and what the steps were
+      fitted to as "fitted 0 0", for the first argument of the first step, and so on.
 
     Raises:
       UserError: a step returns something other than float32 images of the same shape.
     """
-    for name, step in steps.items():
+    arguments = {}
+    for number, (name, step) in enumerate(steps.items()):
         fitted = step.fit(train_images, zca_epsilon)
         train_images = _applied(name, step, train_images, fitted)
         test_images = _applied(name, step, test_images, fitted)
-    return {"train": train_images, "test": test_images}
+        for place, argument in enumerate(fitted):
+            arguments[f"fitted {number} {place}"] = np.asarray(argument)
+    return {"train": train_images, "test": test_images, **arguments}
 
 
 def _applied(
@@ -354,7 +335,7 @@ def decorrelating(covariance: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def whiten(images: np.ndarray, mean: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Subtracts the mean from images and multiplies them by a matrix.
+    """Decorrelates the values of images (ZCA): subtracts a mean and multiplies by a matrix.
 
     Args:
       images: [examples, height, width, channels].

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from experiments.data.cache import Layout
-from experiments.data.pictures import Decode
+from experiments.data.pictures import Decode, OtherShape
 from experiments.errors import UserError
 
 
@@ -161,6 +161,8 @@ class Images:
                 if not 0 <= label < self._num_classes:
                     raise ValueError(f"label {label} is not one of {self._num_classes} classes")
                 images[position], labels[position] = self._decode(encoded, rng), label
+            except OtherShape as error:
+                raise self._of_other_shape(index, error) from error
             except Exception as error:  # decoders raise many types
                 raise self._damaged(index, error) from error
         return {"image": images, "label": labels}
@@ -178,6 +180,15 @@ class Images:
             return file
         except Exception as error:
             raise self._damaged(index, error) from error
+
+    def _of_other_shape(self, index: int, error: OtherShape) -> Damaged:
+        shape, expected = ("x".join(map(str, each)) for each in (error.shape, error.expected))
+        return Damaged(
+            f"{self._source.name(int(self._kept[index]))} in {self._what} is {shape}, but the "
+            f"first image is {expected} (height, width, channels); set data.image_size to the side "
+            "of the squares that are cut out of images of any size, or resize the files",
+            index,
+        )
 
     def _damaged(self, index: int, error: Exception) -> Damaged:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".")

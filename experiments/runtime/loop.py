@@ -13,6 +13,7 @@ from etils import epath
 
 import loganneal_jax
 from experiments.build.experiment import Experiment
+from experiments.data import inputs
 from experiments.data.records import Readers
 from experiments.errors import Stopped, UserError
 from experiments.program import assemble, parallel
@@ -185,6 +186,7 @@ def train(
             print(experiment.task.loading, file=sys.stderr)
         data = data or processes.together(lambda: feed.read(experiment))
         floors = processes.together(experiment.task.floors)
+        processes.together(lambda: progress.store_inputs(experiment, directory))
         data_feed = feed.make_feed(experiment, data, strategy)
         initial = programs or _programs(experiment, strategy)
         wait_for_compiler = data_feed.compile_ahead(initial)
@@ -229,7 +231,8 @@ def train(
     results = summary.of_run(experiment, finished, floors)
     if processes.is_first():
         summary.warn_of_divergence(experiment, finished.history)
-        workdir.write_summary(directory, results, files=("config.json", METRICS))
+        files = ("config.json", METRICS, *([inputs.FILE] if experiment.task.inputs else []))
+        workdir.write_summary(directory, results, files=files)
     return results
 
 

@@ -17,12 +17,14 @@ class AdversarialLoss(NamedTuple):
       real: logits of real images -> the discriminator's loss of each.
       fake: logits of generated images -> the discriminator's loss of each.
       generator: logits of generated images -> the generator's loss of each.
+      summary: one line about the loss, for the catalog.
       gradient_penalty: whether the discriminator's gradient is penalized.
     """
 
     real: Callable[[jax.Array], jax.Array]
     fake: Callable[[jax.Array], jax.Array]
     generator: Callable[[jax.Array], jax.Array]
+    summary: str
     gradient_penalty: bool = False
 
 
@@ -51,18 +53,21 @@ LOSSES: dict[str, AdversarialLoss] = {
         real=lambda logits: jax.nn.softplus(-logits),
         fake=jax.nn.softplus,
         generator=lambda logits: jax.nn.softplus(-logits),
+        summary="Binary cross-entropy, with -log sigmoid(logit) for the generator.",
     ),
     # Lim and Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957, equations 16, 17).
     "hinge": AdversarialLoss(
         real=lambda logits: jax.nn.relu(1.0 - logits),
         fake=lambda logits: jax.nn.relu(1.0 + logits),
         generator=lambda logits: -logits,
+        summary="Hinge loss of the discriminator (Lim and Ye 2017).",
     ),
     # Gulrajani et al. 2017 (arXiv:1704.00028, algorithm 1).
     "wasserstein": AdversarialLoss(
         real=lambda logits: -logits,
         fake=lambda logits: logits,
         generator=lambda logits: -logits,
+        summary="Wasserstein loss with a gradient penalty (Gulrajani et al. 2017).",
         gradient_penalty=True,
     ),
 }

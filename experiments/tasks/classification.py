@@ -64,6 +64,7 @@ def make_task(
     axis_name: str | None = None,
     stream: Stream | None = None,
     streamed_normalize: Callable[[], Normalize] | None = None,
+    inputs: Callable[[], bytes] | None = None,
     loading: str = "",
 ) -> Task:
     """Makes the task of classifying images.
@@ -86,6 +87,7 @@ def make_task(
       stream: see `Task`.
       streamed_normalize: returns the function that normalizes the images of `stream`; it is called
         more than once and must be cached by the caller.
+      inputs: see `Task`.
       loading: see `Task`.
 
     Returns:
@@ -187,5 +189,6 @@ def make_task(
         metrics=metrics_of(num_classes),
         objective="accuracy",
         stream=stream,
+        inputs=inputs,
         loading=loading,
     )

@@ -60,6 +60,20 @@ def sigmoid_categorical_cross_entropy(
     )
 
 
+def to_probabilities(name: str) -> Callable[[jax.Array], jax.Array]:
+    """Returns the function from logits to the probabilities that a loss compares with labels.
+
+    Args:
+      name: name of the loss. One that is not in `LOSSES` has the softmax.
+
+    >>> print(to_probabilities("softmax_cross_entropy")(jax.numpy.zeros((1, 2))))
+    [[0.5 0.5]]
+    """
+    if name == "sigmoid_categorical_cross_entropy":
+        return lambda logits: jax.nn.softmax(jax.nn.log_sigmoid(logits))
+    return jax.nn.softmax
+
+
 LOSSES: dict[str, Callable[..., jax.Array]] = {
     "sigmoid_categorical_cross_entropy": sigmoid_categorical_cross_entropy,
     "softmax_cross_entropy": softmax_cross_entropy,

@@ -133,6 +133,8 @@ class Task(NamedTuple):
       predict: what `experiments.predict` prints for a trained state, or None if the task predicts
         nothing.
       stream: the data set if it stays on disk, in place of `load`; None if it is loaded.
+      inputs: the content of the file that a run stores, so that its network can be used without the
+        data set; called after the data are read. None if there is none.
       loading: one sentence that says whether the data set stays on disk, and why; empty if there is
         no choice.
     """
@@ -153,6 +155,7 @@ class Task(NamedTuple):
     pictures: Callable[[TrainState], Mapping[str, jax.Array]] | None = None
     predict: Callable[[TrainState, Sampling], str] | None = None
     stream: Stream | None = None
+    inputs: Callable[[], bytes] | None = None
     loading: str = ""
 
     def no_metrics(self) -> Any:

@@ -82,10 +82,12 @@ def mine(tmp_path_factory):
     """A directory with the modules of the documentation and two configs of sweeps."""
     directory = tmp_path_factory.mktemp("mine")
     text = "".join(
-        (ROOT / "docs" / f"{page}.md").read_text() for page in ("experiments", "extending")
+        (ROOT / "docs" / f"{page}.md").read_text() for page in ("data", "experiments", "extending")
     )
     modules = dict(re.findall(r"`(my_\w+\.py)`[^`]*\n\n```python\n(.*?)```", text, re.DOTALL))
-    assert set(modules) == {"my_parts.py", "my_task.py", "my_config.py", "my_digits.py"}
+    assert set(modules) == {
+        *("my_parts.py", "my_task.py", "my_config.py", "my_digits.py", "my_images.py")
+    }
     assert len(modules["my_task.py"].splitlines()) < 60
     modules |= {"sweep_of_parts.py": SWEEP_OF_PARTS, "sweep_of_task.py": SWEEP_OF_TASK}
     for name, source in modules.items():
@@ -106,6 +108,20 @@ def command(mine, name, *arguments):
         PYTHONPATH=str(mine),
         XDG_CACHE_HOME=str(mine / "cache"),
     )
+
+
+@pytest.mark.usefixtures("on_path")
+def test_images_in_memory_are_a_data_set():
+    config = quickstart.get_config()
+    changes = {"data.name": "my_images:load", "data.validation_examples": 100}
+    with config.ignore_type():
+        config.update_from_flattened_dict({**changes, "data.image_size": None})
+    task = build(config, [*changes, "data.image_size"]).task
+    assert (task.data, task.num_train) == ("my_images:load", 300)
+    data = task.load()
+    assert data.train["image"].shape == (300, 8, 8, 1)
+    labels = np.concatenate([data.train["label"], data.test["label"]])
+    assert np.array_equal(np.bincount(labels) > 150, [True, True])
 
 
 def read_run(directory):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.data import datasets, prepared
+from experiments.data import digits as built_in
 from experiments.errors import UserError
 
 needs_tfds = pytest.mark.skipif(
@@ -41,10 +42,10 @@ def test_digits_have_a_fixed_stratified_split():
 
 def test_digits_are_split_once_and_then_read_from_the_cache(cache, monkeypatch):
     """Then a start does not import scikit-learn, which takes seconds."""
-    split = datasets._read_digits()
+    split = built_in.split()
     _, digits = load("digits")
     assert [file.name for file in cache.iterdir()] == ["digits.arrays"]
-    monkeypatch.setattr(datasets, "_read_digits", None)
+    monkeypatch.setattr(built_in, "split", None)
     for dataset in (digits, load("digits")[1]):
         for name, array in split.items():
             np.testing.assert_array_equal(getattr(dataset, name), array)

@@ -28,13 +28,13 @@ def by_name(*names):
 
 def test_statistics_are_those_in_memory_and_are_computed_once(readers, monkeypatch):
     steps = by_name("standardize")
-    same, normalize = fitting.fit(readers, steps, files="files", **OPTIONS)
+    same, normalize, _ = fitting.fit(readers, steps, files="files", **OPTIONS)
     assert same is readers
     mean, std = preprocess.channel_statistics(IMAGES)
     np.testing.assert_array_equal(normalize.keywords["mean"], mean)
     np.testing.assert_array_equal(normalize.keywords["std"], std)
     monkeypatch.setattr(fitting.streaming, "map_chunks", None)
-    _, again = fitting.fit(readers, steps, files="files", **OPTIONS)
+    _, again, _ = fitting.fit(readers, steps, files="files", **OPTIONS)
     np.testing.assert_array_equal(again.keywords["std"], std)
     with pytest.raises(TypeError):  # other files are read again
         fitting.fit(readers, steps, files="other files", **OPTIONS)
@@ -50,7 +50,7 @@ def test_statistics_are_those_in_memory_and_are_computed_once(readers, monkeypat
 )
 def test_chains_are_fitted_as_in_memory(readers, names):
     steps = by_name(*names)
-    fitted, normalize = fitting.fit(readers, steps, files="files", **OPTIONS)
+    fitted, normalize, _ = fitting.fit(readers, steps, files="files", **OPTIONS)
     assert normalize is preprocess.as_float32
     expected = preprocess.apply_steps(IMAGES, IMAGES[:5], steps, OPTIONS["zca_epsilon"])
     for split in ("train", "test"):

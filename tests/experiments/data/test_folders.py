@@ -57,7 +57,9 @@ def test_images_of_many_sizes_are_cut_to_a_size(directory):
     reader = datasets.open_readers(described(directory, image_size=6)).train
     assert reader.read([0, 1], (0, 0))["image"].shape == (2, 6, 6, 1)
     reader = datasets.open_readers(described(directory)).train
-    with pytest.raises(UserError, match=r"class0/003.png.*shape \(8, 8\), not \(9, 20, 1\)"):
+    with pytest.raises(
+        UserError, match=r"class0/003.png, in .* is 8x8x1, but the first image is 9x20x1"
+    ):
         reader.read([0, 1])
 
 
@@ -73,10 +75,12 @@ def test_file_that_is_no_image_is_named(directory):
 
 
 def test_unusable_directory_is_refused(directory, monkeypatch):
-    with pytest.raises(UserError, match=r"data.name='folder' needs data.data_dir"):
+    with pytest.raises(UserError, match=r"data.name='folder' needs a directory with images: set"):
         datasets.describe("folder", data_dir=None, image_size=None)
-    with pytest.raises(UserError, match="has no directory train"):
-        described(directory / "train")
+    with pytest.raises(UserError, match=r"nowhere is not a directory; it must have images at"):
+        described(directory / "nowhere")
+    with pytest.raises(UserError, match=r"train/class0 has no class folders; images must be at"):
+        described(directory / "train" / "class0")
     (directory / "val" / "class7").mkdir()
     with pytest.raises(UserError, match=r"has the class 'class7', which .*train does not have"):
         described(directory)
@@ -92,5 +96,37 @@ def test_unusable_directory_is_refused(directory, monkeypatch):
     shutil.rmtree(directory / "train")
     (directory / "train" / "class0").mkdir(parents=True)
     shutil.rmtree(directory / "val")
+    with pytest.raises(UserError, match=r"train has a single class folder, 'class0'; a classifi"):
+        described(directory)
+    (directory / "train" / "class1").mkdir()
     with pytest.raises(UserError, match="train has no images"):
         described(directory)
+
+
+def test_folder_without_splits_is_split_at_random_in_the_same_way(directory):
+    """Each class has 4 training images, to which 8 are added; every fifth is evaluated."""
+    classes = directory / "train"
+    for label in range(3):
+        for number in range(8):
+            source = classes / f"class{label}" / f"{label:03}.png"
+            shutil.copy(source, source.with_name(f"more{number}.png"))
+    info = datasets.describe(f"folder:{classes}", data_dir=None, image_size=None)
+    assert (info.name, info.num_train, info.num_test) == ("folder:train", 30, 6)
+    assert datasets.class_names(info) == ("class0", "class1", "class2")
+    dataset = datasets.load(info)
+    np.testing.assert_array_equal(np.bincount(dataset.test_labels), [2, 2, 2])
+    train, test = info.folder.train, info.folder.test
+    paths = [files.name(place) for files in (train, test) for place in range(len(files))]
+    assert len({path.partition(", ")[2] for path in paths}) == 36
+    again = datasets.describe(f"folder:{classes}", data_dir=None, image_size=None)
+    assert again.folder.test.state() == test.state()
+
+
+def test_image_with_a_palette_has_its_colors(directory):
+    file = directory / "train" / "class0" / "000.png"
+    colors = np.zeros((8, 8, 3), np.uint8)
+    colors[:4] = (255, 0, 128)
+    Image.fromarray(colors).convert("P", palette=Image.Palette.ADAPTIVE).save(file)
+    assert described(directory).image_shape == (8, 8, 3)
+    reader = datasets.open_readers(described(directory)).train
+    np.testing.assert_array_equal(reader.read([0])["image"][0], colors)

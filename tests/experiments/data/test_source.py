@@ -77,7 +77,9 @@ def test_changed_code_of_an_own_step_computes_again(apply, tmp_path, monkeypatch
     files = set()
     for number in (1, 2):
         steps = step(own_functions=ADD.format(number=number), own_step=USE.format(apply=apply))
-        dataset, _ = preprocess.prepare(DATASET, steps, zca_epsilon=0.1, cache_key=f"own {apply}")
+        dataset = preprocess.prepare(
+            DATASET, steps, zca_epsilon=0.1, cache_key=f"own {apply}"
+        ).dataset
         np.testing.assert_array_equal(dataset.train_images, TRAIN + np.float32(number))
         files.add(frozenset((cache_home / "loganneal_jax" / "preprocessed").iterdir()))
     assert len(files) == 1  # the later result replaced the earlier one
@@ -89,8 +91,8 @@ def test_step_without_source_code_is_not_cached(cache_home):
     steps = {"own:STEP": HALVED}  # a module called own was not imported
     for number in (1, 2):
         train = TRAIN // np.uint8(number)
-        dataset, _ = preprocess.prepare(
+        dataset = preprocess.prepare(
             DATASET._replace(train_images=train), steps, zca_epsilon=0.1, cache_key="no source"
-        )
+        ).dataset
         np.testing.assert_allclose(dataset.train_images.max(), 0.5)
     assert not cache_home.exists()

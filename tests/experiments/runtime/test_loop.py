@@ -34,7 +34,7 @@ def finished(tmp_path_factory):
 def test_summary_describes_the_task_and_its_metrics(finished):
     workdir, summary = finished
     stored = sealed.loads((workdir / "summary.json").read_text())
-    assert set(stored.pop("files")) == {"config.json", "metrics.jsonl"}
+    assert set(stored.pop("files")) == {"config.json", "inputs.safetensors", "metrics.jsonl"}
     assert stored == summary
     assert summary["diverged"] is False
     assert summary["task"] == "classification"
