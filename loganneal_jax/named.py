@@ -36,7 +36,10 @@ def _cosine_restarts(
     restart_multiplier: float = 1.0,
     restart_decay: ArrayLike = 1.0,
 ) -> Schedule:
-    """Cosine with warm restarts. Without an interval, the cycles fill the run."""
+    """Repeats a cosine decay, with warm restarts.
+
+    Without an interval, the cycles fill the run.
+    """
     interval: float | None = restart_interval
     if interval is None:
         if num_cycles is None:
@@ -72,7 +75,7 @@ def _log_step_size(
     restart_interval: int | None = None,
     restart_multiplier: float = 1.0,
 ) -> Schedule:
-    """Logarithmic step size, with or without warm restarts; the cycle fills the run by default."""
+    """Logarithmic step size: log annealing to 0, with or without warm restarts."""
     interval = decay_steps if restart_interval is None else restart_interval
     return cyclical.log_step_size_schedule(
         peak_value, interval, restart_multiplier=restart_multiplier
@@ -102,7 +105,10 @@ def _staircase(
     decay_rate: ArrayLike = 0.1,
     warmup_init_value: ArrayLike = 0.0,
 ) -> Schedule:
-    """Staircase whose boundaries count from the start of the run."""
+    """Multiplies the learning rate by a constant factor at each boundary.
+
+    The boundaries count from the start of the run.
+    """
     if warmup_steps == 0:
         needs = "warmup_steps of at least 1"
         arguments.unused("warmup_init_value", warmup_init_value, 0.0, needs=needs)
@@ -119,7 +125,7 @@ def _staircase(
 def _step(
     peak_value: ArrayLike, decay_steps: int, *, step_size: int, decay_rate: ArrayLike = 0.1
 ) -> Schedule:
-    """Staircase with a step every `step_size` steps after the warmup."""
+    """Multiplies the learning rate by a factor every `step_size` steps after the warmup."""
     step_size = arguments.steps("step_size", step_size)
     boundaries = list(range(step_size, decay_steps, step_size))
     return decays.staircase_schedule(peak_value, boundaries=boundaries, decay_rate=decay_rate)
@@ -135,7 +141,10 @@ def _trapezoid(
     cooldown: phases.Cooldown = "linear",
     warmup_init_value: ArrayLike = 0.0,
 ) -> Schedule:
-    """Trapezoid whose cooldown takes a fifth of the run by default, as in timm."""
+    """Warms up, stays on a plateau, and cools down (warmup-stable-decay).
+
+    By default, the cooldown takes a fifth of the run, as in timm.
+    """
     return phases.trapezoid_schedule(
         peak_value,
         end_value,
@@ -172,7 +181,10 @@ def _one_cycle(
     anneal_strategy: triangular.AnnealStrategy = "cosine",
     pct_final: float | None = None,
 ) -> Schedule:
-    """One cycle, whose warmup is `warmup_steps` long if that is set instead of `pct_start`."""
+    """Rises to the peak, then falls to far below the first value (one cycle).
+
+    If `warmup_steps` is set instead of `pct_start`, the rise has that length.
+    """
     if pct_start is None:
         # The factory rounds down, so aim at the middle between two steps.
         pct_start = 0.3 if warmup_steps == 0 else (warmup_steps + 0.5) / total_steps
@@ -202,7 +214,7 @@ def _triangular(
     mode: triangular.TriangularMode = "triangular",
     decay_rate: ArrayLike | None = None,
 ) -> Schedule:
-    """Triangular cycles between `end_value` and `peak_value`."""
+    """Rises and falls linearly between `end_value` and `peak_value`, forever."""
     return triangular.triangular_schedule(
         end_value,
         peak_value,
@@ -217,7 +229,7 @@ def _triangular(
 def _inverse_time(
     peak_value: ArrayLike, *, time_steps: int, decay_rate: ArrayLike, staircase: bool = False
 ) -> Schedule:
-    """Decays with the inverse of time: value / (1 + decay_rate * step / time_steps)."""
+    """Decays with the inverse of the step: peak_value / (1 + decay_rate * step / time_steps)."""
     return standard.inverse_time_schedule(
         peak_value, time_steps, decay_rate=decay_rate, staircase=staircase
     )

@@ -1,6 +1,8 @@
 """Draws the pictures of docs/schedules.md, one per family of schedules.
 
-python -m docs.schedules.plot
+    python -m docs.schedules.plot
+
+docs/schedules/tables.py draws the thumbnails of the README, one per name.
 """
 
 import pathlib
@@ -100,6 +102,15 @@ def families() -> dict[str, dict[str, optax.Schedule]]:
             for mode, rate in (("triangular", None), ("triangular2", None), ("exp_range", 0.99))
         },
         "one_cycle": {"one cycle": la.one_cycle_schedule(PEAK, STEPS)},
+        "tanh": {"hyperbolic tangent": la.tanh_decay_schedule(PEAK, END, STEPS)},
+        "inverse_time": {
+            "inverse time": la.inverse_time_schedule(PEAK, 40, decay_rate=1.0),
+            "in stairs": la.inverse_time_schedule(PEAK, 40, decay_rate=1.0, staircase=True),
+        },
+        "range_test": {
+            spacing: la.range_test_schedule(END, PEAK, STEPS, spacing=spacing)
+            for spacing in ("exponential", "linear")
+        },
         "optax": {
             "constant": optax.constant_schedule(PEAK),
             "cosine": optax.cosine_decay_schedule(PEAK, STEPS, alpha=END / PEAK),

@@ -1,9 +1,11 @@
 """Catalog of every schedule in the library, as data for test_catalog.py.
 
-To test a new schedule, add a case to CASES.
+A new schedule whose parameters have the usual names is tested by `usual_case`. To test its other
+parameters, or its exact values, add a case to CASES.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -321,6 +323,28 @@ CASES = {
         {0: 0.001, 16: 0.001, 32: 0.001},
         lambda values: (0.0, highest(values)),
     ),
+}
+
+
+def usual_case(factory):
+    """Returns a case of a schedule whose required parameters have the usual names."""
+    parameters = inspect.signature(factory).parameters
+    lengths = {"decay_steps": 40, "total_steps": 50, "warmup_steps": 5}
+    usual = {**INIT_AND_END, **PEAK_AND_END}
+    structure = {name: number for name, number in lengths.items() if name in parameters}
+    values = {name: number for name, number in usual.items() if name in parameters}
+    return Case(factory, structure, values, [5, 40, 50], {}, nonnegative)
+
+
+# A factory that takes a schedule or a shape has cases of its own, here or in test_compose.py.
+_COVERED = {getattr(case.make, "func", case.make) for case in CASES.values()}
+CASES |= {
+    factory.__name__: usual_case(factory)
+    for factory in (getattr(loganneal_jax, name) for name in loganneal_jax.__all__)
+    if hasattr(factory, "is_schedule_factory")
+    and factory not in _COVERED
+    and not {"schedule", "schedules", "shape", "values"}
+    & set(inspect.signature(factory).parameters)
 }
 
 

@@ -1,5 +1,7 @@
 """Tests that each named schedule equals the one built by hand, and that errors list choices."""
 
+import inspect
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -15,7 +17,7 @@ from loganneal_jax.registry import make_schedule, options_of, resolve
 from loganneal_jax.schedule import Schedule
 
 # Name -> options, and the schedule of 100 steps with a peak of 0.1, 10 steps of warmup, and an end
-# of 0.01 (or no end, if the schedule has none).
+# of 0.01 (or no end, if the schedule has none). `usual_case` makes the case of any other name.
 CASES = {
     "constant": ({}, la.with_warmup(standard.constant_schedule(0.1), 10)),
     "cosine": (
@@ -119,6 +121,19 @@ CASES = {
         la.with_warmup(la.triangular_schedule(0.01, 0.1, 8, mode="exp_range", decay_rate=0.9), 10),
     ),
 }
+
+
+def usual_case(name):
+    """Returns the case of a name that needs no options: its factory with the usual arguments."""
+    parameters = inspect.signature(SCHEDULES[name]).parameters
+    usual = {"decay_steps": 90, "total_steps": 100, "warmup_steps": 10, "end_value": 0.01}
+    usual |= dict.fromkeys(("value", "init_value", "peak_value"), 0.1)
+    own = {key: value for key, value in usual.items() if key in parameters}
+    schedule = SCHEDULES[name](**own)
+    return {}, schedule if "warmup_steps" in own else la.with_warmup(schedule, 10)
+
+
+CASES |= {name: usual_case(name) for name in SCHEDULES if name not in CASES}
 ENDLESS = {
     "constant",
     "inverse_sqrt",
@@ -129,6 +144,9 @@ ENDLESS = {
     "range_test",
     "staircase",
     "step",
+}
+ENDLESS |= {
+    name for name in CASES if "end_value" not in inspect.signature(SCHEDULES[name]).parameters
 }
 
 
