@@ -2,15 +2,15 @@
 
     python -m experiments.train --config=configs/imagenet_resnet50.py
 
-Hardware: a slice of 8 or more TPU cores, or 8 GPUs. Time and accuracy are unknown: the run has not
-been made here. With this recipe, the ImageNet example of Flax reports 76.3% to 76.7% top-1 accuracy
+Hardware: a slice of 8 or more TPU cores, or 8 GPUs. Time and accuracy are unknown: this has not
+been run here. With this recipe, the ImageNet example of Flax reports 76.3% to 76.7% top-1 accuracy
 in 2 to 13 hours (examples/imagenet/README.md in google/flax).
 
 The recipe is that of Goyal et al. 2017 (arXiv:1706.02677): SGD with Nesterov momentum of 0.9, a
 learning rate of 0.1 per 256 images after a warmup of 5 epochs, and a weight decay of 1e-4 that
-spares biases and norms. As in Flax's example, a cosine over 100 epochs takes the place of steps,
-and labels are smoothed by 0.1. Training sees random parts of the images, and half of them mirrored.
-docs/data.md says how to prepare `imagenet2012`.
+does not apply to biases and norms. As in Flax's example, the learning rate falls along a cosine
+over 100 epochs instead of in steps, and label smoothing is 0.1. Training uses random parts of the
+images, and mirrors half of them. docs/data.md explains how to prepare `imagenet2012`.
 """
 
 from ml_collections import ConfigDict

@@ -147,7 +147,7 @@ def define_flags() -> None:
         "config", None, "Config of the run, a file in configs/.", lock_config=True
     )
     flags.DEFINE_list(
-        "topology", None, "TPUs to compile for, such as v5e:2x4, separated by commas."
+        "topology", None, "Comma-separated TPU topologies to compile for, such as v5e:2x4."
     )
 
 

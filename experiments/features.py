@@ -40,10 +40,10 @@ def main() -> None:
 
 def define_flags() -> None:
     """Defines the flags of the command; importing it must not, because other commands do too."""
-    flags.DEFINE_string("data", "mnist", "digits, or an image classification data set of tfds.")
-    flags.DEFINE_string("data_dir", None, "Directory of tfds; None: TFDS_DATA_DIR or its default.")
-    flags.DEFINE_integer("image_size", None, "Pixels; None: the data set's own.")
-    flags.DEFINE_string("out", None, "File to write; features_DATA.npz by default.")
+    flags.DEFINE_string("data", "mnist", "Data set: digits, or image classification of tfds.")
+    flags.DEFINE_string("data_dir", None, "Directory of tfds. Defaults to TFDS_DATA_DIR.")
+    flags.DEFINE_integer("image_size", None, "Side of an image in pixels. Defaults to its own.")
+    flags.DEFINE_string("out", None, "File to write. Defaults to features_DATA.npz.")
 
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ def main() -> None:
 def define_flags() -> None:
     """Defines the command's flags, not on import, because other commands define --out too."""
     flags.DEFINE_string("out", "runs/limit", "Directory for limit.md and limit.png.")
-    flags.DEFINE_integer("steps", 1000, "Steps of SGD.")
+    flags.DEFINE_integer("steps", 1000, "Number of steps of SGD.")
     flags.DEFINE_integer("dimensions", 100, "Number of inputs of the regression.")
-    flags.DEFINE_integer("batch_size", 1, "Examples per step.")
+    flags.DEFINE_integer("batch_size", 1, "Number of examples per step.")
 
 
 if __name__ == "__main__":

@@ -67,19 +67,19 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file(
         "config", None, "Config of the sweep, a file in configs/sweeps/.", lock_config=True
     )
-    flags.DEFINE_string("workdir", None, "Directory of the sweep; runs/NAME by default.")
+    flags.DEFINE_string("workdir", None, "Directory of the sweep. Defaults to runs/NAME.")
     flags.DEFINE_bool(
         "require_same_environment",
         False,
-        "Refuse to resume where versions, devices, threads, or flags differ, instead of warning.",
+        "Refuse to resume if versions, devices, threads, or flags differ, instead of warning.",
     )
     flags.DEFINE_integer(
-        "processes", 1, "Processes that share the trials on a CPU, each with its own cores."
+        "processes", 1, "Number of processes on a CPU. They share the trials and the cores."
     )
     flags.DEFINE_string(
-        "shard", "1/1", "I/N trains the I-th of N shares of the trials, counted from 1."
+        "shard", "1/1", "Share of the trials to train, as I/N: the I-th of N, counted from 1."
     )
-    flags.DEFINE_string("worker", None, "Pipes to the parent; set by --processes, not by you.")
+    flags.DEFINE_string("worker", None, "Pipes to the parent process. Only --processes sets it.")
     flags.DEFINE_bool(
         "compile_cache", True, "Keep compiled programs in the user's cache directory."
     )

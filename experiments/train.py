@@ -17,20 +17,20 @@ from experiments.errors import UserError
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config of the run, a file in configs/.", lock_config=True
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; runs/NAME by default.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run. Defaults to runs/NAME.")
 COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT of process 0, for a run of several processes."
+    "coordinator_address", None, "HOST:PORT of process 0 in a run of several processes."
 )
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of the run.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, counted from 0.")
 COORDINATOR_TIMEOUT = flags.DEFINE_float(
     "coordinator_timeout", 300, "Seconds to wait for the other processes at the start."
 )
 PROFILE_STEPS = flags.DEFINE_string(
-    "profile_steps", None, "Steps to trace for TensorBoard, as FIRST:END."
+    "profile_steps", None, "Steps to trace for TensorBoard, as FIRST:END without END."
 )
 DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", False, "Make a GPU compute the same bits every time, as a CPU always does."
+    "deterministic", False, "Make a GPU compute the same bits in every run, as a CPU does."
 )
 COMPILE_CACHE = flags.DEFINE_bool(
     "compile_cache", True, "Keep compiled programs in the user's cache directory."
@@ -38,7 +38,7 @@ COMPILE_CACHE = flags.DEFINE_bool(
 REQUIRE_SAME_ENVIRONMENT = flags.DEFINE_bool(
     "require_same_environment",
     False,
-    "Refuse to resume where the versions, devices, threads, or flags differ, instead of warning.",
+    "Refuse to resume if the versions, devices, threads, or flags differ, instead of warning.",
 )
 
 
