@@ -7,7 +7,7 @@ PYTEST_FLAGS ?=
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
 LIBRARY_TESTS := loganneal_jax docs/schedules.md docs/peers.md tests/loganneal_jax
 
-.PHONY: train test test-all test-library test-newest test-oldest constraints lint types
+.PHONY: train test test-all test-library test-newest test-oldest constraints lint types schedules
 
 train: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.train --config=configs/quickstart.py
@@ -26,12 +26,18 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/shellcheck scripts/*.sh scripts/*.sbatch .ci/run
+	$(VENV)/bin/codespell
+	$(VENV)/bin/python scripts/prose.py
 
 types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 $(INSTALLED): pyproject.toml constraints.txt
 	scripts/venv.sh $(VENV) "$(PYTHON)" constraints.txt
+
+# Writes the tables and thumbnails that list every schedule, after one was added.
+schedules: $(INSTALLED)
+	$(VENV)/bin/python -m docs.schedules.tables
 
 # The newest release of every dependency, without constraints.txt: finds what a new release breaks.
 test-newest:

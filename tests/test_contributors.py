@@ -1,0 +1,49 @@
+"""The files for contributors agree with the Makefile, with .ci/run, and with the code."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def recipe(target):
+    """Returns the commands of a target of the Makefile, which set up .venv first."""
+    makefile = (ROOT / "Makefile").read_text()
+    (lines,) = re.findall(rf"^{target}: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    return [line.strip().replace("$(VENV)", ".venv") for line in lines.splitlines()]
+
+
+def test_pre_commit_runs_the_commands_of_make_lint():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    (local,) = config["repos"]
+    entries = [hook["entry"] for hook in local["hooks"]]
+    # A shell expands the patterns of shellcheck.
+    assert [re.sub(r"^sh -c '(.*)'$", r"\1", entry) for entry in entries] == recipe("lint")
+    assert {hook["language"] for hook in local["hooks"]} == {"system"}
+    assert len({hook["id"] for hook in local["hooks"]}) == len(entries)
+
+
+def test_workflow_runs_every_target_of_ci():
+    script = (ROOT / ".ci" / "run").read_text()
+    targets = {
+        target
+        for line in re.findall(r"^ *make (.+)$", script, re.MULTILINE)
+        for target in line.split()
+        if re.fullmatch(r"[a-z-]+", target)
+    }
+    versions = set(re.findall(r"^export PYTHON=python(\S+)$", script, re.MULTILINE))
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    jobs = yaml.safe_load(workflow)["jobs"]
+    cells = jobs["test"]["strategy"]["matrix"]["include"]
+    assert {cell["python"] for cell in cells} == versions
+    assert {target for cell in cells for target in cell["targets"].split()} == targets
+
+
+def test_every_file_that_contributing_names_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`([\w./-]+/[\w./-]*|[\w-]+\.(?:md|py|toml|txt|yaml))`", text))
+    assert len(named) > 20
+    missing = sorted(name for name in named if not any([*ROOT.glob(name), *ROOT.rglob(name)]))
+    assert missing == []
