@@ -5,8 +5,6 @@
 Run it after adding a schedule to `SCHEDULES` or `ALIASES` in loganneal_jax/named.py.
 """
 
-import functools
-import inspect
 import pathlib
 import re
 from typing import Any
@@ -15,6 +13,7 @@ import jax
 import numpy as np
 
 import loganneal_jax as la
+from experiments.build import catalog
 from loganneal_jax import named, registry
 
 FOLDER = pathlib.Path(__file__).parent
@@ -79,15 +78,6 @@ def thumbnail(name: str, values: np.ndarray) -> str:
     )
 
 
-def summary(name: str) -> str:
-    """Returns the first sentence of a schedule's docstring, and the mode that its name implies."""
-    factory = named.SCHEDULES[name]
-    if isinstance(factory, functools.partial):
-        modes = ", ".join(f'{key}="{value}"' for key, value in factory.keywords.items())
-        return f"As `{factory.func.__name__.removeprefix('_')}`, with `{modes}`."
-    return (inspect.getdoc(factory) or "").split("\n\n")[0].replace("\n", " ")
-
-
 def anchor(name: str, page: str) -> str:
     """Returns the link to the section of docs/schedules.md that describes the factory of a name."""
     built = example(name).factory.__name__
@@ -104,7 +94,7 @@ def schedules_table() -> str:
     rows = ["| | schedule | learning rate |", "|---|---|---|"]
     rows += [
         f"| ![{name}](docs/schedules/thumbnails/{name}.svg) | [`{name}`]({anchor(name, page)}) "
-        f"| {summary(name)} |"
+        f"| {catalog.summary(named.SCHEDULES[name])} |"
         for name in named.SCHEDULES
     ]
     return "\n".join(rows)
