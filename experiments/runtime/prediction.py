@@ -62,8 +62,7 @@ def is_classifier(directory: epath.Path) -> bool:
     Raises:
       UserError: the directory is not that of a run.
     """
-    task = trained.read_config(directory).get("task")
-    return isinstance(task, dict) and task.get("name") == "classification"
+    return trained.is_classification(trained.read_config(directory))
 
 
 def of_files(directory: epath.Path, files: Sequence[str]) -> list[Prediction]:

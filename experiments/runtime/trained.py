@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -107,6 +107,47 @@ def load(directory: str | os.PathLike[str]) -> Trained:
     )
 
 
+class Run(NamedTuple):
+    """A finished or stopped run.
+
+    Attributes:
+      config: its config as plain values.
+      inputs: what it stored about the images of its classifier, or None for other tasks.
+      state: the state to evaluate, on the first device.
+    """
+
+    config: dict[str, Any]
+    inputs: Inputs | None
+    state: TrainState
+
+
+def read_run(directory: epath.Path) -> Run:
+    """Reads a run of any task.
+
+    Args:
+      directory: directory of a finished or stopped run. Tasks other than image classification need
+        their data set.
+
+    Raises:
+      UserError: the directory has no run or no checkpoint, or the run is in progress.
+    """
+    config = read_config(directory)
+    described = None
+    if is_classification(config):
+        described = read_inputs(directory, config)
+        experiment = stored.classifier(config, described).experiment
+    else:
+        experiment = stored.experiment(config)
+    with workdir.locked(directory):
+        return Run(config, described, restore(directory, experiment))
+
+
+def is_classification(config: Mapping[str, Any]) -> bool:
+    """Returns whether the config of a run is that of image classification."""
+    task = config.get("task")
+    return isinstance(task, dict) and task.get("name") == "classification"
+
+
 def read_config(directory: epath.Path) -> dict[str, Any]:
     """Returns the config of a run as plain values.
 
@@ -138,8 +179,8 @@ def read_inputs(directory: epath.Path, config: dict[str, Any]) -> Inputs:
     Raises:
       UserError: the run is not one of image classification, or the file is missing or damaged.
     """
-    task = config.get("task", {}).get("name")
-    if task != "classification":
+    if not is_classification(config):
+        task = config.get("task", {}).get("name")
         raise UserError(
             f"{directory} has a run of task.name={task!r}, and only the networks of "
             "task.name='classification' can be loaded as functions of images"
