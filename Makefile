@@ -8,6 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
 LIBRARY_TESTS := loganneal_jax docs/schedules.md docs/peers.md tests/loganneal_jax
 
 .PHONY: train test test-all test-library test-newest test-oldest constraints lint types schedules
+.PHONY: dist first-hour
 
 train: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.train --config=configs/quickstart.py
@@ -31,6 +32,16 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(VENV)/bin/mypy
+
+# The wheel and the source distribution, in dist/.
+dist: $(INSTALLED)
+	rm -rf dist
+	$(VENV)/bin/python -m build --no-isolation
+	$(VENV)/bin/python -m twine check --strict dist/*
+
+# A new user's first hour with the wheel, in an environment outside this folder.
+first-hour: $(INSTALLED)
+	scripts/first_hour.sh $(VENV)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	scripts/venv.sh $(VENV) "$(PYTHON)" constraints.txt

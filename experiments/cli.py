@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import re
@@ -19,23 +20,22 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from configs import base
-from configs.sweeps import base as sweeps_base
-from experiments import streams
+from experiments import packaged, streams
 from experiments.build import fields
 from experiments.build.ranges import shown
 from experiments.errors import Stopped, UserError
+from experiments.packaged import base, sweeps_base
 
 OWN_PACKAGES = {"__main__", "configs", "experiments", "loganneal_jax"}
 USAGE_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
-BUCKETS = ("gs://", "s3://")
+BUCKETS = {"gs://": "gcsfs", "s3://": "s3fs"}  # scheme -> package that opens it without TensorFlow
 PATHS = ("TFDS_DATA_DIR", "XDG_CACHE_HOME")  # environment variables that may begin with ~
 _GIVEN: dict[str, Any] = {}  # fields of the config that the command line sets
 
 
 def run(
-    main: Callable[..., None], *, positional: bool = False, default_config: Path | None = None
+    main: Callable[..., None], *, positional: bool = False, default_config: str | None = None
 ) -> NoReturn:
     """Parses the flags, runs a command, and exits.
 
@@ -46,7 +46,7 @@ def run(
       main: the command.
       positional: whether `main` takes positional arguments, which may stand anywhere among the
         flags. Otherwise they are refused.
-      default_config: the config file to use without --config, or None.
+      default_config: the config to use without --config, or None.
     """
     _raise_only_own_warnings()
     streams.make_safe()
@@ -148,7 +148,7 @@ def _end(sentence: str, exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-def _parse(arguments: list[str], *, default_config: Path | None) -> list[str]:
+def _parse(arguments: list[str], *, default_config: str | None) -> list[str]:
     """Checks the overrides of config fields against the config, and parses the flags."""
     arguments = _normalized(arguments)
     if default_config and not any(re.match(r"--?config(=|$)", each) for each in arguments):
@@ -250,11 +250,12 @@ def _check_none(config: ConfigDict, path: str) -> None:
 
 def _load_config(path_and_argument: str) -> ConfigDict:
     path, *argument = path_and_argument.split(":", 1)
+    file = str(packaged.find(path))
     try:
         module = types.ModuleType("config_file")
-        module.__file__ = path
+        module.__file__ = file
         sys.modules[module.__name__] = module  # where tfds looks for the code of a builder
-        exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
+        exec(compile(Path(file).read_bytes(), file, "exec"), vars(module))
         if not hasattr(module, "get_config"):
             raise UserError(f"--config={path} has no function get_config")
         config = module.get_config(*argument)
@@ -270,7 +271,7 @@ def _load_config(path_and_argument: str) -> ConfigDict:
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         # Without a line if get_config itself was not entered because it takes no argument.
-        lines = [f", line {frame.lineno}" for frame in frames if frame.filename == path]
+        lines = [f", line {frame.lineno}" for frame in frames if frame.filename == file]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"--config={path}{''.join(lines[-1:])}: {reason}") from error
 
@@ -314,12 +315,20 @@ def directory(flag: str, path: str) -> str:
       The path.
 
     Raises:
-      UserError: the path has a scheme that is unknown.
+      UserError: the path has a scheme that is unknown, or that no installed package opens.
     """
     scheme = re.match(r"([^/]*):/", path)
-    if scheme and not path.startswith(BUCKETS):
+    if not scheme:
+        return path
+    package = BUCKETS.get(path[: scheme.end() + 1])
+    if package is None:
         raise UserError(
             f"--{flag}={path} has the unknown scheme {scheme[1]}; use a local path, or one that "
             f"begins with {' or '.join(BUCKETS)}"
+        )
+    if not any(map(importlib.util.find_spec, ("tensorflow", package))):
+        raise UserError(
+            f"--{flag}={path} needs TensorFlow or {package}, and neither is installed; run pip "
+            "install 'loganneal-jax[tensorflow]'"
         )
     return path

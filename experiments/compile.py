@@ -44,7 +44,7 @@ def main() -> None:
             "are not attached; use 'jit'"
         )
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError("libtpu is not installed; install it with pip install '.[tpu]'")
+        raise UserError("libtpu is not installed; install it with pip install 'loganneal-jax[tpu]'")
     # jax and libtpu read these when they are loaded; there is no TPU to ask.
     os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_LIBRARY_LOG_LEVEL": "3"}
     os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}

@@ -21,7 +21,6 @@ from experiments.errors import UserError
 from experiments.results import schedule_curves
 from loganneal_jax import named
 
-BASE_CONFIG = Path(__file__).parents[1] / "configs" / "base.py"
 DEFAULT_OUT = "runs/schedule.png"  # git ignores runs/
 
 
@@ -79,4 +78,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main, default_config=BASE_CONFIG)
+    cli.run(main, default_config="base")

@@ -39,7 +39,7 @@ setup() {
         mkdir -p loganneal_jax tfds && tar -xzf loganneal_jax.tar.gz -C loganneal_jax
         python3.11 -m venv loganneal_jax/.venv
         cd loganneal_jax
-        .venv/bin/pip install --quiet '.[experiments,tpu]' --constraint constraints.txt
+        .venv/bin/pip install --quiet '.[experiments,tensorflow,tpu]' --constraint constraints.txt
         gcloud storage rsync --recursive '$DATA' ../tfds"
 }
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from configs import base
 from experiments.build import effects, gan, language_model
 from experiments.build.models import ATTENTION, MODELS, make_layers, make_model
 from experiments.build.optimizers import OPTIMIZERS, optimizer_maker
@@ -20,6 +19,7 @@ from experiments.build.schedules import OPTIONS, Run, make_schedule
 from experiments.build.tasks import TASKS
 from experiments.data import augment, datasets, preprocess, text
 from experiments.errors import UserError
+from experiments.packaged import base
 from experiments.tasks import adversarial
 from experiments.tasks.losses import LOSSES
 from loganneal_jax import named, registry

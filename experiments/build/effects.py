@@ -9,9 +9,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import base
 from experiments.build.ranges import shown
 from experiments.errors import UserError
+from experiments.packaged import base
 
 # What a field needs in order to act, where the name of its section is not the whole reason.
 NEEDS = {

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from configs import base
 from experiments.build import effects
 from experiments.build.schedules import Run, make_schedule
 from experiments.errors import UserError
+from experiments.packaged import base
 
 # What the name of a schedule promises and the defaults lack, as fractions of the run.
 WARMUP = {"warmup_epochs": 0.1}

@@ -8,9 +8,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import base
 from experiments.build import ranges
 from experiments.errors import UserError
+from experiments.packaged import base
 
 # Sections whose fields are free: options of a schedule, or of a task that the user defines.
 FREE = ("schedule.options", "task.options")

@@ -6,6 +6,7 @@ than array_record.
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import urllib.error
@@ -144,17 +145,21 @@ def prepare(name: str, data_dir: str | None, builder: Any, offline: str = "digit
       A tfds builder whose data are prepared.
 
     Raises:
-      UserError: the data set cannot be downloaded, or it is only partly there.
+      UserError: the data set cannot be downloaded, it is only partly there, or TensorFlow is needed
+        and not installed.
     """
-    if builder.is_prepared():
-        return builder
     directory = Path(builder.data_dir)
+    if builder.is_prepared():
+        if not _has_array_records(builder):
+            _need_tensorflow(f"data set {name!r} in {directory} is not in array_record files")
+        return builder
     if directory.is_dir():  # tfds would use it as it is
         missing_file = FileNotFoundError("dataset_info.json or features.json is missing")
         raise unreadable(f"data set {name!r}", directory, missing_file)
     # Prepare array_record files, which can be read without TensorFlow.
     builder = _builder(name, data_dir=data_dir, file_format="array_record")
     missing = f"data set {name!r} is not prepared in {os.fspath(builder.data_dir)}"
+    _need_tensorflow(missing)
     try:
         urllib.request.urlopen(NETWORK_URL, timeout=NETWORK_TIMEOUT_SECONDS)
     except urllib.error.HTTPError:
@@ -170,6 +175,18 @@ def prepare(name: str, data_dir: str | None, builder: Any, offline: str = "digit
     except Exception as error:
         raise UserError(f"{missing}, and the download failed: {_reason(error)}") from error
     return builder
+
+
+def _need_tensorflow(why: str) -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{why}, and TensorFlow is not installed; run pip install 'loganneal-jax[tensorflow]', "
+            "or set TFDS_DATA_DIR or --config.data.data_dir to a copy in array_record files"
+        )
+
+
+def _has_array_records(builder: Any) -> bool:
+    return "array_record" in {each.value for each in builder.info.available_file_formats()}
 
 
 def splits(name: str, builder: Any) -> tuple[str, str | None]:
@@ -331,8 +348,7 @@ def _decode(
 
 def _examples(builder: Any, split: str) -> Iterator[dict[str, Any]]:
     """Returns the examples of a split in file order; imports TensorFlow only if necessary."""
-    formats = {available.value for available in builder.info.available_file_formats()}
-    if "array_record" in formats:
+    if _has_array_records(builder):
         source = builder.as_data_source(split)
         check_shards(builder.info.splits[split])
         return _in_batches(source)

@@ -71,7 +71,7 @@ def check_platform() -> None:
             f"JAX_PLATFORMS={wanted} cannot be used{f' ({reason})' if reason else ''}: this "
             f"installation has {', '.join(sorted(jax.extend.backend.backends()))}; unset "
             "JAX_PLATFORMS, or install support for a GPU or a TPU with "
-            "pip install -e '.[experiments,cuda]' or '.[experiments,tpu]'"
+            "pip install 'loganneal-jax[cuda]' or 'loganneal-jax[tpu]'"
         ) from error
 
 

@@ -238,6 +238,15 @@ def test_unknown_scheme_is_refused(path):
         cli.directory("workdir", path)
 
 
+@pytest.mark.parametrize(("scheme", "package"), [("gs", "gcsfs"), ("s3", "s3fs")])
+def test_bucket_that_no_installed_package_opens_is_refused(scheme, package, monkeypatch):
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=f"needs TensorFlow or {package}, and neither is installed"):
+        cli.directory("workdir", f"{scheme}://bucket/a")
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name == package or None)
+    assert cli.directory("workdir", f"{scheme}://bucket/a") == f"{scheme}://bucket/a"
+
+
 WRITES = """
 import sys
 from experiments import cli

@@ -75,7 +75,7 @@ def test_missing_compiler_is_an_error_that_says_how_to_install_it():
     process = run(*NN2, "--topology=v5e:2x2", before=hide)
     assert process.returncode == 2
     assert process.stderr == (
-        "error: libtpu is not installed; install it with pip install '.[tpu]'\n"
+        "error: libtpu is not installed; install it with pip install 'loganneal-jax[tpu]'\n"
     )
 
 

@@ -1,5 +1,6 @@
 """Checks the built-in digits, and CIFAR-10 and MNIST if `TFDS_DATA_DIR` contains them."""
 
+import importlib.util
 import os
 import time
 
@@ -226,6 +227,31 @@ def test_data_dir_may_begin_with_a_tilde(
     info, dataset = load("my_own", data_dir="~/sets")
     np.testing.assert_array_equal(dataset.train_images, splits["train"][0])
     assert info.builder.data_dir == str(tmp_path / "sets" / "my_own" / "1.0.0")
+
+
+def test_missing_tensorflow_is_one_sentence_before_any_download(
+    cache, tmp_path, prepare_data_set, random_split, monkeypatch
+):
+    installed = importlib.util.find_spec
+    without = {"tensorflow": None}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: without.get(name, name) and installed(name)
+    )
+    needed = (
+        ", and TensorFlow is not installed; run pip install 'loganneal-jax\\[tensorflow\\]', or "
+        "set TFDS_DATA_DIR or --config.data.data_dir to a copy in array_record files$"
+    )
+    with pytest.raises(UserError, match=f"^data set 'mnist' is not prepared in .*{needed}"):
+        load("mnist", data_dir=str(tmp_path))
+
+    directory = tmp_path / "my_own" / "1.0.0"
+    splits = {"train": random_split(0), "test": random_split(1)}
+    prepare_data_set(directory, splits, num_classes=3)
+    load("my_own", data_dir=str(tmp_path))
+    file = directory / "dataset_info.json"
+    file.write_text(file.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UserError, match=f"^data set 'my_own' in .* not in array_record.*{needed}"):
+        load("my_own", data_dir=str(tmp_path))
 
 
 @pytest.mark.slow
