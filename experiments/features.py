@@ -1,9 +1,9 @@
-"""Trains the classifier on whose features GANs are measured, and writes its weights.
+"""Trains the classifier whose features measure GANs, and writes its weights.
 
     python -m experiments.features --data=mnist --out=features_mnist.npz
 
 Prints the accuracy on the test images, and the SHA-256 of the file. A run trains the classifier of
-its data set by itself, unless `experiments/build/features.py` lists stored weights.
+its data set itself, unless `experiments/build/features.py` lists stored weights.
 """
 
 import hashlib

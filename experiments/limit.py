@@ -1,7 +1,8 @@
 """Compares every schedule with the best of all: python -m experiments.limit [--out=DIR].
 
-The task is linear regression by SGD, whose expected risk is computed without sampling, for four
-pairs of a spectrum and a noise. Each schedule has its own best peak. Writes limit.md and limit.png.
+The task is linear regression by SGD, whose expected risk is computed without sampling. There are
+four problems: two spectra and two levels of noise. Each schedule has its own best peak. Writes
+limit.md and limit.png.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Prints what a trained network predicts: python -m experiments.predict WORKDIR [FILES...].
 
 A classifier of images prints one line for each image: its file, its class, and the probability of
-that class. A language model prints text that it draws, and takes no files. The newest checkpoint of
-a finished or stopped run is used. The run may not be in progress.
+that class. A language model prints text that it generates, and takes no files. The command uses the
+newest checkpoint of a finished or stopped run. The run may not be in progress.
 """
 
 import math
@@ -65,12 +65,12 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 def define_flags() -> None:
     """Defines the flags of the command; importing it must not, because other commands do too."""
-    flags.DEFINE_string("workdir", None, "Directory of the run, in place of the first argument.")
-    flags.DEFINE_string("prompt", None, "Text to continue; by default, a new line.")
-    flags.DEFINE_integer("length", 500, "Number of characters to draw.")
-    flags.DEFINE_float("temperature", 1.0, "Above 1: more random; 0: the likeliest character.")
-    flags.DEFINE_integer("top_k", None, "Draw only from this many of the likeliest characters.")
-    flags.DEFINE_integer("seed", 0, "Seed of the draw.")
+    flags.DEFINE_string("workdir", None, "Directory of the run, instead of the first argument.")
+    flags.DEFINE_string("prompt", None, "Text to continue. Defaults to a new line.")
+    flags.DEFINE_integer("length", 500, "Number of characters to generate.")
+    flags.DEFINE_float("temperature", 1.0, "Above 1 is more random; 0 is the likeliest.")
+    flags.DEFINE_integer("top_k", None, "Number of likeliest characters to choose from.")
+    flags.DEFINE_integer("seed", 0, "Seed of the generated text.")
 
 
 if __name__ == "__main__":
