@@ -112,6 +112,9 @@ def get_config() -> ConfigDict:
     config.schedule.name = "cyclical_log_annealing"
     config.schedule.peak_value = 0.1  # learning rate at which the first decay starts
     config.schedule.end_value = 0.001
+    # Length of the run that the schedule is made for; None: epochs. The schedule of an extended run
+    # (--extend_to_epochs) stays that of the first run
+    config.schedule.total_epochs = config_dict.placeholder(float)
     config.schedule.init_decay_epochs = 10.0
     config.schedule.restart_interval_epochs = config_dict.placeholder(float)  # None: no restarts
     config.schedule.restart_multiplier = 1.0

@@ -5,10 +5,11 @@ resumes from the newest checkpoint; docs/reliability.md lists the guarantees.
 """
 
 import os
+import sys
 
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from experiments import cli
 from experiments.build import fields
@@ -25,6 +26,9 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, counted from 0.")
 COORDINATOR_TIMEOUT = flags.DEFINE_float(
     "coordinator_timeout", 300, "Seconds to wait for the other processes at the start."
+)
+EXTEND_TO_EPOCHS = flags.DEFINE_float(
+    "extend_to_epochs", None, "Train the run in --workdir for more epochs, up to this number."
 )
 PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "Steps to trace for TensorBoard, as FIRST:END without END."
@@ -45,9 +49,10 @@ REQUIRE_SAME_ENVIRONMENT = flags.DEFINE_bool(
 def main() -> None:
     """Trains as the flags specify."""
     config = CONFIG.value
-    if config is None:
+    if config is None and not (WORKDIR.value and EXTEND_TO_EPOCHS.value is not None):
         raise UserError("--config is missing; pass --config=configs/NAME.py")
-    fields.check(config)
+    if config is not None:
+        fields.check(config)
     workdir = epath.Path(cli.directory("workdir", WORKDIR.value or f"runs/{cli.config_name()}"))
     if DETERMINISTIC.value:
         # jax reads the variable when it is imported.
@@ -55,9 +60,10 @@ def main() -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
 
     # These import jax and other libraries that take seconds.
+    from experiments.build import extension
     from experiments.build.experiment import build
     from experiments.program import switches
-    from experiments.runtime import compile_cache, environment, loop, processes, profiler
+    from experiments.runtime import compile_cache, environment, loop, processes, profiler, trained
 
     switches.pin()
     window = profiler.parse_window(PROFILE_STEPS.value) if PROFILE_STEPS.value else None
@@ -67,12 +73,22 @@ def main() -> None:
     with processes.joined(cluster, cli.give_up):
         environment.check_platform()
         compile_cache.use(COMPILE_CACHE.value)
+        epochs = EXTEND_TO_EPOCHS.value
+        if config is None:
+            config = ConfigDict(processes.together(lambda: trained.read_config(workdir)))
+        if epochs is not None:
+            config = extension.extended(config, epochs)
         experiment = processes.together(lambda: build(config, cli.given_fields()))
+        if epochs is not None:
+            sentence = extension.describe(experiment)
+            if processes.is_first():
+                print(sentence, file=sys.stderr)
         summary, was_finished = loop.run(
             experiment,
             workdir,
             window,
             require_same_environment=REQUIRE_SAME_ENVIRONMENT.value,
+            extend=epochs is not None,
         )
     objective = experiment.task.objective
     metric = experiment.task.metrics[objective]

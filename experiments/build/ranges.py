@@ -51,6 +51,7 @@ HOLDS: dict[str, Callable[[float], bool]] = {
 SCHEDULE = {
     "peak_value": RATE,
     "end_value": RATE,
+    "total_epochs": SOME_EPOCHS,
     "init_decay_epochs": SOME_EPOCHS,
     "restart_interval_epochs": SOME_EPOCHS,
     "restart_multiplier": POSITIVE,

@@ -33,7 +33,7 @@ def make_schedule(config: ConfigDict, run: Run) -> optax.Schedule:
 
     Args:
       config: the section, with the fields of `configs/base.py`.
-      run: the length of the run.
+      run: the length of the run, which the section's `total_epochs` may replace.
 
     Returns:
       A schedule from steps to learning rates.
@@ -46,6 +46,9 @@ def make_schedule(config: ConfigDict, run: Run) -> optax.Schedule:
     make = names.resolve("schedule.name", config.name, SCHEDULES)
     names.check("schedule.variant", fields.variant, cyclical.VARIANTS)
     names.check("schedule.cooldown", fields.cooldown, phases.COOLDOWNS)
+    total_epochs = config.get("total_epochs")  # configs of older runs do not have it
+    if total_epochs is not None:
+        run = run._replace(num_steps=run.steps(total_epochs))
     try:
         return make(config, run)
     except (ValueError, TypeError) as error:

@@ -21,7 +21,17 @@ from experiments.program.alarm import Alarm
 from experiments.program.state import TrainState
 from experiments.program.steps import Metrics, pieces
 from experiments.program.weights import as_they_are
-from experiments.runtime import feed, guard, memory, processes, progress, signals, summary, workdir
+from experiments.runtime import (
+    beginning,
+    feed,
+    guard,
+    memory,
+    processes,
+    progress,
+    signals,
+    summary,
+    workdir,
+)
 from experiments.runtime.checkpoint import Checkpointer
 from experiments.runtime.feed import Feed
 from experiments.runtime.profiler import Profiler, Window
@@ -71,6 +81,7 @@ def run(
     window: Window | None = None,
     *,
     require_same_environment: bool = False,
+    extend: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Runs an experiment to its end, unless its directory holds the finished run.
 
@@ -79,6 +90,7 @@ def run(
       directory: directory of the run, which all processes share.
       window: steps to trace.
       require_same_environment: whether to resume only where the bits stay the same.
+      extend: whether the directory has a run of the same schedule with fewer epochs.
 
     Returns:
       The summary of the run, and whether it was finished before.
@@ -109,8 +121,8 @@ def run(
         check = functools.partial(memory.check, num_devices=jax.device_count())
         processes.together(functools.partial(check, experiment, programs, data.test))
     with contextlib.ExitStack() as stack:
-        processes.together(lambda: _claim(experiment, directory, stack))
-        results = processes.together(lambda: _read_summary(directory))
+        processes.together(lambda: beginning.claim(experiment, directory, stack, extend=extend))
+        results = processes.together(lambda: beginning.read_summary(directory))
         if results is not None:
             return results, True
         results = train(
@@ -122,23 +134,6 @@ def run(
             require_same_environment=require_same_environment,
         )
         return results, False
-
-
-def _claim(experiment: Experiment, directory: epath.Path, stack: contextlib.ExitStack) -> None:
-    """Reserves the directory for this run, in the process that writes its files."""
-    if processes.is_first():
-        stack.enter_context(workdir.locked(directory))
-        workdir.claim(directory, experiment.config)
-
-
-def _read_summary(directory: epath.Path) -> dict[str, Any] | None:
-    """Returns the summary of the finished run, or None, the same in every process."""
-    if not (directory / "config.json").exists():
-        raise UserError(
-            f"workdir {directory} is not the directory that process 0 sees under that name; pass a "
-            "--workdir that all processes share, such as gs://BUCKET/NAME"
-        )
-    return workdir.read_summary(directory, warn=processes.is_first())
 
 
 def train(
@@ -178,7 +173,7 @@ def train(
         Checkpointer(
             directory,
             max_to_keep=experiment.checkpoints.max_to_keep,
-            config_sha256=workdir.fingerprint([experiment.config]),
+            config_sha256=workdir.trajectory(experiment.config),
         ) as checkpointer,
     ):
         stop_request = StopRequest(received, strategy.mesh)
@@ -186,7 +181,7 @@ def train(
             print(experiment.task.loading, file=sys.stderr)
         data = data or processes.together(lambda: feed.read(experiment))
         floors = processes.together(experiment.task.floors)
-        processes.together(lambda: progress.store_inputs(experiment, directory))
+        processes.together(lambda: beginning.store_inputs(experiment, directory))
         data_feed = feed.make_feed(experiment, data, strategy)
         initial = programs or _programs(experiment, strategy)
         wait_for_compiler = data_feed.compile_ahead(initial)

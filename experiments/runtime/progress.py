@@ -3,15 +3,13 @@
 from typing import Any, NamedTuple
 
 import jax
-from etils import epath
 
 from experiments.build.experiment import Experiment
-from experiments.data import inputs
 from experiments.program.assemble import Programs
 from experiments.program.parallel import Strategy, replicate
 from experiments.program.state import TrainState, key_data
 from experiments.program.steps import Metrics
-from experiments.runtime import processes, workdir
+from experiments.runtime import processes
 from experiments.runtime.checkpoint import Checkpointer, Record
 from experiments.runtime.environment import (
     Change,
@@ -55,17 +53,6 @@ def no_metrics(task: Task) -> Metrics:
     A program makes them, because each constant of an eager call is an implicit transfer.
     """
     return jax.device_get(jax.jit(lambda: task.no_metrics())())
-
-
-def store_inputs(experiment: Experiment, directory: epath.Path) -> None:
-    """Stores what the network needs besides its weights, in the process that writes files.
-
-    Args:
-      experiment: an experiment whose data were read.
-      directory: directory of the run.
-    """
-    if experiment.task.inputs and processes.is_first():
-        workdir.write_atomically(directory / inputs.FILE, experiment.task.inputs())
 
 
 def save(checkpointer: Checkpointer, progress: Progress, *, step: int) -> None:

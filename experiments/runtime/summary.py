@@ -47,6 +47,7 @@ def of_run(
         "diverged": any(_lost(experiment, record) for record in history),
         "epochs": history[-1]["epoch"],
         "steps": steps[-1],
+        "extended_from_epochs": experiment.config["schedule"]["total_epochs"],
         "seconds": round(sum(record["seconds"] for record in history), 3),
         "examples_per_second": round(examples_per_second, 1),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(finished.state.params)),

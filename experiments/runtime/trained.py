@@ -227,7 +227,7 @@ def restore(directory: epath.Path, experiment: Experiment) -> TrainState:
     with Checkpointer(
         directory,
         max_to_keep=experiment.checkpoints.max_to_keep,
-        config_sha256=workdir.fingerprint([experiment.config]),
+        config_sha256=workdir.trajectory(experiment.config),
     ) as checkpointer:
         restored = checkpointer.restore_latest(shapes)
     if restored is None:

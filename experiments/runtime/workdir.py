@@ -17,8 +17,12 @@ from experiments import sealed
 from experiments.build.ranges import shown
 from experiments.errors import UserError
 
-# Fields that may differ when a run resumes: the location of the data, and how devices share a step.
-MAY_CHANGE = ("data.data_dir", "parallel.strategy")
+# Fields that may differ when a run resumes, because they do not change what it learns.
+MAY_CHANGE = (
+    *("data.data_dir", "data.max_damaged", "data.workers", "parallel.strategy"),
+    *("log_every_steps", "eval_batch_size", "checkpoint.every_epochs", "checkpoint.max_to_keep"),
+)
+EPOCHS, TOTAL_EPOCHS = "epochs", "schedule.total_epochs"
 MAX_SHOWN = 8  # differing fields that an error lists
 SUMMARY = "summary.json"
 LOCK_MODE = 0o666  # less what the user's umask takes away
@@ -97,12 +101,13 @@ def on_bucket(workdir: epath.Path) -> bool:
     return "://" in os.fspath(workdir)
 
 
-def claim(workdir: epath.Path, config: Mapping[str, Any]) -> None:
+def claim(workdir: epath.Path, config: Mapping[str, Any], *, extend: bool = False) -> None:
     """Stores a config in a directory, or compares it with the config that is there.
 
     Args:
       workdir: a directory that `locked` reserved.
       config: the config as a nested dict, written to `config.json`.
+      extend: whether the run there may have fewer epochs, with the same schedule.
 
     Raises:
       UserError: the directory cannot be used, or belongs to a run with another config.
@@ -110,6 +115,10 @@ def claim(workdir: epath.Path, config: Mapping[str, Any]) -> None:
     file = workdir / "config.json"
     try:
         if not file.exists():
+            if extend:
+                raise UserError(
+                    f"workdir {workdir} has no run to extend; train one without --extend_to_epochs"
+                )
             _write_config(file, config)
             return
         stored = json.loads(file.read_text())
@@ -122,6 +131,9 @@ def claim(workdir: epath.Path, config: Mapping[str, Any]) -> None:
             f"{file} is not the config of a run: {error}; pass another --workdir, or delete the "
             f"file, and the same command resumes if the checkpoints belong to its config"
         ) from error
+    if extend and trajectory(config) == trajectory(stored):
+        _extend(workdir, config, stored)
+        return
     ours, theirs = flatten_dict(config, sep="."), flatten_dict(stored, sep=".")
     different = [
         name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)
@@ -143,6 +155,20 @@ def claim(workdir: epath.Path, config: Mapping[str, Any]) -> None:
         _write_config(file, config)
 
 
+def _extend(workdir: epath.Path, config: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    """Replaces the config of a run by one with more epochs, and marks the run as unfinished."""
+    before, after = stored[EPOCHS], config[EPOCHS]
+    if before > after:
+        raise UserError(
+            f"workdir {workdir} has a run that was extended to {before:g} epochs before; "
+            f"--extend_to_epochs={after:g} must be at least that"
+        )
+    if before < after:
+        # A process that is killed in between leaves an unfinished run, which can be extended, too.
+        (workdir / SUMMARY).unlink(missing_ok=True)
+        _write_config(workdir / "config.json", config)
+
+
 def _write_config(file: epath.Path, config: Mapping[str, Any]) -> None:
     try:
         text = json.dumps(config, indent=2, allow_nan=False) + "\n"
@@ -156,6 +182,28 @@ def _unusable(workdir: epath.Path, error: OSError) -> UserError:
     return UserError(
         f"workdir {workdir} cannot be used ({error.strerror}{place}); pass another --workdir"
     )
+
+
+def trajectory(config: Mapping[str, Any]) -> str:
+    """Returns a hash of what determines the states of a run, but not of when it ends.
+
+    Args:
+      config: the config of a run as a nested dict.
+
+    Returns:
+      64 hexadecimal digits.
+
+    >>> long = {"epochs": 20.0, "schedule": {"total_epochs": 10.0}}
+    >>> trajectory({"epochs": 10.0}) == trajectory(long)
+    True
+    >>> trajectory({"epochs": 10.0}) == trajectory({"epochs": 20.0})
+    False
+    """
+    flat = flatten_dict(config, sep=".")
+    epochs = flat.pop(EPOCHS, None)
+    if flat.get(TOTAL_EPOCHS) is None:
+        flat[TOTAL_EPOCHS] = epochs
+    return fingerprint([flat])
 
 
 def fingerprint(configs: Sequence[Mapping[str, Any]]) -> str:

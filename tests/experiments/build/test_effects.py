@@ -98,6 +98,7 @@ VALUES = {
     "schedule.name": ("cosine",),
     "schedule.peak_value": (0.2,),
     "schedule.end_value": (0.01,),
+    "schedule.total_epochs": (2.0,),
     "schedule.init_decay_epochs": (1.0,),
     "schedule.restart_interval_epochs": (1.0,),
     "schedule.restart_multiplier": (2.0, {**RICH, "schedule.restart_interval_epochs": None}),
@@ -172,6 +173,7 @@ def quick_outcome(experiment):
         *(experiment.averaging, experiment.guard, experiment.checkpoints),
         *(experiment.task.data, experiment.task.model),
         experiment.task.num_train,
+        experiment.config["schedule"]["total_epochs"],  # the summary shows it
     )
 
 

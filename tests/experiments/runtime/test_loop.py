@@ -191,6 +191,13 @@ def test_run_stopped_within_an_epoch_resumes_bit_for_bit(tmp_path, monkeypatch, 
     )
     assert stopped.value.exit_code == 128 + signal.SIGTERM
     assert saved_steps(tmp_path) == [5, 8]
+    # Fields that change nothing in training may change when a run resumes.
+    others = {"log_every_steps": 2, "eval_batch_size": 90, "checkpoint.max_to_keep": 5}
+    shutil.copytree(tmp_path, tmp_path / "other")
+    summary, _ = loop.run(small_experiment(epochs=2.0, **others), epath.Path(tmp_path / "other"))
+    assert summary["params_sha256"] == finished[1]["params_sha256"]
+    stored = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert (stored["log_every_steps"], stored["eval_batch_size"]) == (2, 90)
     loop.run(small_experiment(epochs=2.0), epath.Path(tmp_path))
     assert result(tmp_path) == result(finished[0])
 
