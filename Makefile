@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
 LIBRARY_TESTS := loganneal_jax docs/schedules.md docs/peers.md tests/loganneal_jax
 
 .PHONY: train test test-all test-library test-newest test-oldest constraints lint types schedules
-.PHONY: dist first-hour
+.PHONY: dist first-hour docs
 
 train: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.train --config=configs/quickstart.py
@@ -42,6 +42,11 @@ dist: $(INSTALLED)
 # A new user's first hour with the wheel, in an environment outside this folder.
 first-hour: $(INSTALLED)
 	scripts/first_hour.sh $(VENV)
+
+# The site, in build/docs/html. Broken links, and whatever else Sphinx warns of, are errors.
+docs: $(INSTALLED)
+	$(VENV)/bin/python -m sphinx --builder html --fail-on-warning --keep-going \
+		--doctree-dir build/docs/doctrees docs build/docs/html
 
 $(INSTALLED): pyproject.toml constraints.txt
 	scripts/venv.sh $(VENV) "$(PYTHON)" constraints.txt

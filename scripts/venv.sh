@@ -9,5 +9,5 @@ python=$(scripts/python.sh ${2:+"$2"})
 echo "Setting up $dir with $("$python" --version) (once, a few minutes)"
 # --clear: an environment of another Python cannot be reused.
 "$python" -m venv --clear "$dir"
-"$dir/bin/pip" install --quiet --editable '.[experiments,tensorflow,dev]' ${3:+--constraint "$3"}
+"$dir/bin/pip" install --quiet --editable '.[experiments,tensorflow,dev,docs]' ${3:+--constraint "$3"}
 touch "$dir/.installed"
