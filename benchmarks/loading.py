@@ -89,8 +89,9 @@ def ours(directory: str, kind: str) -> Iterator[int]:
     plan = streaming.Plan(1000 * steps, steps, BATCH, BATCH, len(reader), 0)
     rows = streaming.Rows(np.arange(BATCH), np.arange(BATCH))
 
-    def order_of(epoch: int) -> np.ndarray:
-        return np.random.default_rng(epoch).permutation(len(reader)).astype(np.int32)
+    def order_of(epoch: int) -> streaming.Order:
+        indices = np.random.default_rng(epoch).permutation(len(reader)).astype(np.int32)
+        return streaming.Order(indices, np.int32(0))
 
     with streaming.Orders(len(reader), order_of) as orders:
         source = streaming.Batches(

@@ -74,16 +74,18 @@ def measure(contenders: Mapping[str, Contender], *, rounds: int) -> Measured:
         for name, contender in contenders.items():
             try:
                 calls[name] = stack.enter_context(_process(contender))
+                print(f"{name} is ready", file=sys.stderr, flush=True)
             except _Failed as failure:
                 if not contender.may_fail:
                     raise
                 failures[name] = str(failure)
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         peak_bytes: dict[str, int] = {}
-        for _ in range(rounds):
+        for number in range(1, rounds + 1):
             for name, call in calls.items():
                 elapsed, peak = call()
                 seconds[name].append(elapsed)
+                print(f"round {number}, {name}: {elapsed:.4g} s", file=sys.stderr, flush=True)
                 if peak is not None:
                     peak_bytes[name] = peak
     return Measured(seconds, peak_bytes, failures)

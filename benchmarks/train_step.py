@@ -47,7 +47,7 @@ STEPS = {
     "lenet4": 50,
     "nn2": 500,
     "vgg16": 5,
-    "cifar10_cpu": 50,
+    "cifar10_cpu": 15,
 }
 STOCK_FLAX = ("resnet18", "resnet34", "lenet4", "nn2")  # networks of benchmarks/stock_flax.py
 MOMENTUM, WEIGHT_DECAY, LEARNING_RATE = 0.9, 5e-4, 0.01

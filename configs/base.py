@@ -44,13 +44,13 @@ def get_config() -> ConfigDict:
     config.data.data_dir = config_dict.placeholder(str)  # not for digits and markov
     config.data.image_size = config_dict.placeholder(int)  # pixels; None: the data set's own
     # memory (decoded once, kept on the devices), stream (read from disk at every step), or auto:
-    # stream if the decoded images take more than memory_share of a device's memory
-    config.data.loading = "auto"  # not for digits
+    # stream if the decoded images or the text take more than memory_share of a device's memory
+    config.data.loading = "auto"  # not for digits and markov
     config.data.memory_share = 0.25  # auto
     # Processes that read a data set. 0: a thread; None: one per core, at most 16
     config.data.workers = config_dict.placeholder(int)  # stream
     # Maximum number of unreadable examples, which other examples replace
-    config.data.max_damaged = 0  # stream
+    config.data.max_damaged = 0  # stream, images
     # Number of training examples that are held out and evaluated instead of the test split
     config.data.validation_examples = 0
     # Applied to the whole data set in this order; STEPS in experiments/data/preprocess.py

@@ -1,14 +1,16 @@
 """Turns a config into the task of a language model."""
 
+import functools
 import os
 from collections.abc import Callable
 
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from experiments.build import names
+from experiments.build import loading, names
 from experiments.build.models import DTYPES
-from experiments.data import text
+from experiments.data import text, windows
+from experiments.data.records import Stream
 from experiments.errors import UserError
 from experiments.models.transformer import Transformer
 from experiments.tasks import language_model
@@ -31,40 +33,66 @@ def make_task(config: ConfigDict, axis_name: str | None) -> Task:
       UserError: a name is unknown, the text cannot be used, or the fields do not fit each other.
     """
     make_model = names.resolve("model.name", config.model.name, LANGUAGE_MODELS)
-    corpus = _corpus(config.data)
+    context_length = config.data.context_length
+    corpus, choice = _corpus(config)
+    stream = None
+    if corpus.on_disk is not None:
+        stream = Stream(
+            functools.partial(
+                windows.readers,
+                corpus.on_disk,
+                num_train=corpus.num_train,
+                windows=language_model.num_windows(corpus.num_train, context_length),
+                context_length=context_length,
+            ),
+            choice.num_workers,
+            choice.max_damaged,
+            stride=context_length,
+            offset=functools.partial(language_model.offset_of, context_length=context_length),
+        )
     return language_model.make_task(
         corpus=corpus,
         model_name=f"{config.model.name} ({config.model.num_layers} layers, width "
         f"{config.model.width})",
-        model=make_model(config.model, corpus.vocabulary.size, config.data.context_length),
-        context_length=config.data.context_length,
+        model=make_model(config.model, corpus.vocabulary.size, context_length),
+        context_length=context_length,
         accumulate_steps=config.parallel.accumulate_steps,
         axis_name=axis_name,
+        stream=stream,
+        loading=choice.sentence,
     )
 
 
-def _corpus(config: ConfigDict) -> text.Corpus:
-    """Returns the text, with a training split of at least one window."""
-    options = {}
-    if config.name != "markov":
-        data_dir = config.data_dir
-        use_bytes = names.choose("data.tokens", config.tokens, TOKENS)
-        options = {"data_dir": data_dir and os.path.expanduser(data_dir), "use_bytes": use_bytes}
-    corpus = text.describe(config.name, **options)
-    windows = language_model.num_windows(corpus.num_train, config.context_length)
-    if not windows:
+def _corpus(config: ConfigDict) -> tuple[text.Corpus, loading.Choice]:
+    """Returns the text, with a training split of at least one window, and how it is read."""
+    name, context_length = config.data.name, config.data.context_length
+    if name == "markov":
+        corpus, choice = text.describe(name), loading.NO_CHOICE
+    else:
+        data_dir = config.data.data_dir and os.path.expanduser(config.data.data_dir)
+        use_bytes = names.choose("data.tokens", config.data.tokens, TOKENS)
+        files = text.files_of(name, data_dir=data_dir)
+        choice = loading.choose_text(config, files, use_bytes=use_bytes)
+        if choice.is_streamed:
+            corpus = text.describe_on_disk(name, data_dir=data_dir)
+        else:
+            corpus = text.describe(name, data_dir=data_dir, use_bytes=use_bytes)
+    num_windows = language_model.num_windows(corpus.num_train, context_length)
+    if not num_windows:
         raise UserError(
-            f"data.context_length={config.context_length} is too long for the text {corpus.name}, "
+            f"data.context_length={context_length} is too long for the text {corpus.name}, "
             f"whose training split has {corpus.num_train} tokens; a window at any offset needs "
-            f"{2 * config.context_length}"
+            f"{2 * context_length}"
         )
-    held_out = config.validation_examples
-    if held_out >= windows:
+    held_out = config.data.validation_examples
+    if held_out >= num_windows:
         raise UserError(
             f"data.validation_examples={held_out} leaves no training examples: {corpus.name} has "
-            f"{windows} windows of {config.context_length} tokens"
+            f"{num_windows} windows of {context_length} tokens"
         )
-    return text.hold_out(corpus, held_out * config.context_length) if held_out else corpus
+    if held_out:
+        corpus = text.hold_out(corpus, held_out * context_length)
+    return corpus, choice
 
 
 def _transformer(config: ConfigDict, vocabulary_size: int, context_length: int) -> nn.Module:

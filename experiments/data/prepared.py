@@ -270,6 +270,18 @@ def read(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     return arrays["images"], arrays["labels"]
 
 
+def check_texts(name: str, builder: Any) -> None:
+    """Raises `UserError` if a data set has no feature `text`; see `read_texts`."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    if "text" not in features or not isinstance(features["text"], tfds.features.Text):
+        raise UserError(
+            f"data set {name!r} has the features {', '.join(features)}; a data set for a language "
+            "model needs 'text'"
+        )
+
+
 def read_texts(name: str, builder: Any, split: str) -> list[bytes]:
     """Reads the texts of a split.
 
@@ -282,16 +294,8 @@ def read_texts(name: str, builder: Any, split: str) -> list[bytes]:
       The feature `text` of each example, as it is encoded.
 
     Raises:
-      UserError: the data set has no texts, or its files are damaged.
+      UserError: the files of the data set are damaged.
     """
-    import tensorflow_datasets as tfds
-
-    features = builder.info.features
-    if "text" not in features or not isinstance(features["text"], tfds.features.Text):
-        raise UserError(
-            f"data set {name!r} has the features {', '.join(features)}; a data set for a language "
-            "model needs 'text'"
-        )
     try:
         return [example["text"] for example in _examples(builder, split)]
     except Exception as error:  # tfds, its readers, and its decoders raise many types

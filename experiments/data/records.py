@@ -78,11 +78,16 @@ class Stream(NamedTuple):
       open: opens it; may take long at its first call.
       num_workers: number of processes that read it; with 0, a thread reads.
       max_damaged: number of examples that may be replaced because they cannot be read.
+      stride: what the reader of the training split gets for an example is its index, times this
+        number, plus the offset of the epoch.
+      offset: from the key of the epoch to its offset, an int32 scalar; None for 0.
     """
 
     open: Callable[[], Readers]
     num_workers: int
     max_damaged: int
+    stride: int = 1
+    offset: Callable[[Any], Any] | None = None  # a jax function; workers do not import jax
 
 
 class Shard(NamedTuple):
@@ -223,9 +228,7 @@ class Records:
         from tensorflow_datasets.proto import tf_example_pb2
 
         if self._opened is None:
-            from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-            self._opened = ArrayRecordDataSource(self._shards)
+            self._opened = open_shards(self._shards)
         files = []
         for record in self._opened.__getitems__(list(places)):
             features = tf_example_pb2.Example.FromString(record).features.feature
@@ -236,7 +239,19 @@ class Records:
 
     def name(self, place: int) -> str:
         """Returns the index of a record in its file, and the file."""
-        number = int(np.searchsorted(self._starts, place, side="right")) - 1
-        shard = self._shards[number]
-        in_file = place - int(self._starts[number]) + shard.skip
-        return f"example {in_file} of {shard.filename}"
+        return name_of(self._shards, place)
+
+
+def name_of(shards: Sequence[Shard], number: int) -> str:
+    """Returns the index of an example in its array_record file, and the file."""
+    starts = np.cumsum([0, *(shard.take for shard in shards)])
+    index = int(np.searchsorted(starts, number, side="right")) - 1
+    in_file = number - int(starts[index]) + shards[index].skip
+    return f"example {in_file} of {shards[index].filename}"
+
+
+def open_shards(shards: Sequence[Shard]) -> Any:
+    """Opens array_record files as one source with random access to the encoded examples."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    return ArrayRecordDataSource(shards)

@@ -4,14 +4,15 @@ A token is a character or a byte.
 """
 
 import functools
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data import markov, prepared
+from experiments.data import documents, markov, prepared, shards
 from experiments.errors import UserError
 
 HELD_OUT = 10  # of a text without splits, a tenth is evaluated
@@ -108,8 +109,10 @@ class Corpus(NamedTuple):
       name: name of the text, as tables show it.
       vocabulary: its tokens.
       num_train: tokens of the training split.
-      load: returns the tokens; the first call may take a second.
+      load: returns the tokens; the first call may take a second. A text on disk has no tokens.
       entropy_rate: lowest possible expected loss in nats per token, or None if it is unknown.
+      on_disk: the training split, and the split that is evaluated after it, if the text stays on
+        disk. Its tokens are bytes.
     """
 
     name: str
@@ -117,6 +120,7 @@ class Corpus(NamedTuple):
     num_train: int
     load: Callable[[], Tokens]
     entropy_rate: float | None = None
+    on_disk: documents.Text | None = None
 
 
 def describe(name: str, *, data_dir: str | None = None, use_bytes: bool = False) -> Corpus:
@@ -137,19 +141,14 @@ def describe(name: str, *, data_dir: str | None = None, use_bytes: bool = False)
     if name == "markov":
         return _markov()
     if name == "folder":
-        if data_dir is None:
-            raise UserError("data.name='folder' needs data.data_dir, the folder of the text files")
-        folder = Path(data_dir).expanduser()
+        folder = _folder(data_dir)
         what, name = f"the text in {folder}", folder.resolve().name
-        train, test = _split(_read_folder(folder, use_bytes))
+        train, test = _split(_read_files(_text_files(folder), use_bytes))
     else:
         what = f"data set {name!r}"
         train, test = _read_tfds(name, data_dir, use_bytes)
-    if not train.size or not test.size:
-        raise UserError(
-            f"{what} has {train.size + test.size} {'bytes' if use_bytes else 'characters'}, which "
-            "is too short to train on a part and to evaluate the rest; use a longer text"
-        )
+    unit = "bytes" if use_bytes else "characters"
+    _check_split(what, train.size, test.size, unit)
     vocabulary = Vocabulary(None)
     if not use_bytes:
         vocabulary = Vocabulary("".join(map(chr, np.unique(train))))
@@ -157,6 +156,64 @@ def describe(name: str, *, data_dir: str | None = None, use_bytes: bool = False)
         test = vocabulary._numbered(test, f"the evaluated part of {what}")
     tokens = Tokens(train, test)
     return Corpus(name, vocabulary, train.size, lambda: tokens)
+
+
+def describe_on_disk(name: str, *, data_dir: str | None = None) -> Corpus:
+    """Describes a text that stays on disk; see `describe`. Its tokens are bytes.
+
+    Args:
+      name: "folder", or a data set of tfds in array_record files with the feature `text`.
+      data_dir: the folder, or the directory of prepared data sets; None for tfds' own.
+
+    Returns:
+      The text. The lengths of the documents of a data set of tfds are measured at the first call,
+      which reads all of them.
+
+    Raises:
+      UserError: the text cannot be read, is too short, or its files cannot be read at random.
+    """
+    text: documents.Text
+    if name == "folder":
+        folder = _folder(data_dir)
+        what, name = f"the text in {folder}", folder.resolve().name
+        text = documents.Files(_text_files(folder))
+        num_train = len(text) - len(text) // HELD_OUT
+    else:
+        what, builder = f"data set {name!r}", _prepared(name, data_dir)
+        train, others = _splits(name, builder)
+        found = [shards.find(name, builder, split) for split in (train, *others)]
+        files = list(itertools.chain.from_iterable(found))
+        identity = prepared.identity(builder)
+        lengths = documents.measure(files, identity, shards.state(builder))
+        text = documents.Documents(files, lengths)
+        num_train = len(text) - len(text) // HELD_OUT
+        if others:
+            num_train = int(lengths[: sum(shard.take for shard in found[0])].sum())
+    _check_split(what, num_train, len(text) - num_train, "bytes")
+    return Corpus(name, Vocabulary(None), num_train, _no_tokens, on_disk=text)
+
+
+class Files(NamedTuple):
+    """The files of a text.
+
+    Attributes:
+      num_bytes: their size; that of a data set of tfds includes what describes its examples.
+      is_random_access: whether the text can stay on disk.
+    """
+
+    num_bytes: int
+    is_random_access: bool
+
+
+def files_of(name: str, *, data_dir: str | None = None) -> Files:
+    """Returns how large a text is, without reading it; see `describe`."""
+    if name == "folder":
+        files = _text_files(_folder(data_dir))
+        return Files(sum(file.stat().st_size for file in files), True)
+    builder = _prepared(name, data_dir)
+    train, others = _splits(name, builder)
+    num_bytes = sum(builder.info.splits[split].num_bytes for split in (train, *others))
+    return Files(num_bytes, shards.is_random_access(builder))
 
 
 def hold_out(corpus: Corpus, num_tokens: int) -> Corpus:
@@ -175,7 +232,8 @@ def hold_out(corpus: Corpus, num_tokens: int) -> Corpus:
         train = corpus.load().train
         return Tokens(train[:kept], train[kept:])
 
-    return corpus._replace(num_train=kept, load=load)
+    on_disk = corpus.on_disk and documents.Part(corpus.on_disk, 0, corpus.num_train)
+    return corpus._replace(num_train=kept, load=load, on_disk=on_disk)
 
 
 def _markov() -> Corpus:
@@ -195,8 +253,8 @@ def _sampled() -> Tokens:
     return Tokens(drawn[: markov.NUM_TRAIN], drawn[markov.NUM_TRAIN :])
 
 
-def _read_folder(folder: Path, use_bytes: bool) -> np.ndarray:
-    """Reads all text files of a folder and its subfolders, in the order of their names."""
+def _text_files(folder: Path) -> list[Path]:
+    """Returns all text files of a folder and its subfolders, in the order of their names."""
     if not folder.is_dir():
         raise UserError(f"data.data_dir={os.fspath(folder)!r} is not a folder of text files")
     files = sorted(file for file in folder.rglob(f"*{ENDING}") if file.is_file())
@@ -204,7 +262,7 @@ def _read_folder(folder: Path, use_bytes: bool) -> np.ndarray:
         raise UserError(
             f"data.data_dir={os.fspath(folder)!r} has no text files, whose names end in {ENDING}"
         )
-    return np.concatenate([_parsed(file.read_bytes(), str(file), use_bytes) for file in files])
+    return files
 
 
 def _split(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -214,20 +272,56 @@ def _split(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_tfds(name: str, data_dir: str | None, use_bytes: bool) -> tuple[np.ndarray, np.ndarray]:
     """Reads the training split, and all other splits after one another."""
-    kind = "data set with the feature 'text'"
-    builder = prepared.find(name, data_dir, known=", ".join(KNOWN), kind=kind)
-    builder = prepared.prepare(name, data_dir, builder, offline="markov")
+    builder = _prepared(name, data_dir)
 
     def read(split: str) -> np.ndarray:
         texts = prepared.read_texts(name, builder, split)
         what = f"split {split!r} of data set {name!r}"
         return np.concatenate([_parsed(text, what, use_bytes) for text in texts])
 
-    train, _ = prepared.splits(name, builder)
-    others = [split for split in ("validation", "test") if split in builder.info.splits]
+    train, others = _splits(name, builder)
     if not others:
         return _split(read(train))
     return read(train), np.concatenate([read(split) for split in others])
+
+
+def _prepared(name: str, data_dir: str | None) -> Any:
+    """Returns the builder of a data set of tfds, which is prepared if it is not yet."""
+    kind = "data set with the feature 'text'"
+    builder = prepared.find(name, data_dir, known=", ".join(KNOWN), kind=kind)
+    return prepared.prepare(name, data_dir, builder, offline="markov")
+
+
+def _splits(name: str, builder: Any) -> tuple[str, list[str]]:
+    """Returns the training split, and the splits to evaluate."""
+    train, _ = prepared.splits(name, builder)
+    prepared.check_texts(name, builder)
+    return train, [split for split in ("validation", "test") if split in builder.info.splits]
+
+
+def _no_tokens() -> Tokens:
+    raise UserError(
+        "the text stays on disk, and this command keeps its data in memory; set "
+        "data.loading='memory'"
+    )
+
+
+def _check_split(what: str, num_train: int, num_test: int, unit: str) -> None:
+    if not num_train or not num_test:
+        raise UserError(
+            f"{what} has {num_train + num_test} {unit}, which is too short to train on a part and "
+            "to evaluate the rest; use a longer text"
+        )
+
+
+def _read_files(files: Sequence[Path], use_bytes: bool) -> np.ndarray:
+    return np.concatenate([_parsed(file.read_bytes(), str(file), use_bytes) for file in files])
+
+
+def _folder(data_dir: str | None) -> Path:
+    if data_dir is None:
+        raise UserError("data.name='folder' needs data.data_dir, the folder of the text files")
+    return Path(data_dir).expanduser()
 
 
 def _parsed(text: bytes, what: str, use_bytes: bool) -> np.ndarray:

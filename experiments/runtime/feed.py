@@ -14,14 +14,14 @@ from experiments.build.experiment import Experiment
 from experiments.data import streaming
 from experiments.data.cache import Layout
 from experiments.data.records import Readers, Stream
-from experiments.data.streaming import Batch, Orders, Plan, Rows
+from experiments.data.streaming import Batch, Order, Orders, Plan, Rows
 from experiments.errors import UserError
 from experiments.program import assemble, averaging, blocks, parallel
 from experiments.program.alarm import Alarm
 from experiments.program.assemble import Programs
 from experiments.program.parallel import Strategy
 from experiments.program.state import TrainState, key_data, make_key
-from experiments.program.steps import Metrics, order_of_epoch, pieces
+from experiments.program.steps import Metrics, epoch_key, order_of_epoch, pieces
 from experiments.runtime import ahead, processes
 from experiments.tasks.task import Data
 
@@ -174,7 +174,8 @@ class Streamed:
             return
         self._blocks = queue.Queue(maxsize=1)
         stop = threading.Event()
-        with Orders(self._plan.num_train, self._order_of()) as orders:
+        num_train, stride = self._plan.num_train, self._stream.stride
+        with Orders(num_train, self._order_of(), stride=stride) as orders:
             source = streaming.Batches(
                 self._readers,
                 self._plan,
@@ -233,13 +234,18 @@ class Streamed:
             self._count_damaged(processes.union(self.damaged))
         return metrics
 
-    def _order_of(self) -> Callable[[int], np.ndarray]:
+    def _order_of(self) -> Callable[[int], Order]:
         """Returns the function from an epoch to its order, computed on one device."""
         device = self._strategy.mesh.local_devices[0]
+        offset_of = self._stream.offset or (lambda key: np.int32(0))
+
+        @jax.jit
+        def order(data: jax.Array, epoch: jax.Array) -> Order:
+            key = make_key(data)
+            indices = order_of_epoch(key, epoch, self._plan.num_train)
+            return Order(indices, offset_of(epoch_key(key, epoch)))
+
         data = jax.device_put(key_data(self._seed), device)
-        order = jax.jit(
-            lambda data, epoch: order_of_epoch(make_key(data), epoch, self._plan.num_train)
-        )
         return lambda epoch: jax.device_get(order(data, jax.device_put(np.int32(epoch), device)))
 
     def _pieces(self, step: int, boundaries: Sequence[int]) -> Iterator[Piece]:

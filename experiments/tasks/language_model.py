@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from clu import metrics as clu_metrics
 
+from experiments.data.records import Stream
 from experiments.data.text import Corpus
 from experiments.program.state import TrainState, run_keys
 from experiments.program.steps import Examples
@@ -86,6 +87,11 @@ def num_windows(num_tokens: int, context_length: int) -> int:
     return max(0, num_tokens // context_length - 1)
 
 
+def offset_of(key: jax.Array, context_length: int) -> jax.Array:
+    """Returns the position of the first window of an epoch, from the key of the epoch."""
+    return jax.random.randint(key, (), 0, context_length)
+
+
 def window_cutter(context_length: int) -> Callable[[Examples, jax.Array, jax.Array], Examples]:
     """Makes the function that cuts windows from a text.
 
@@ -98,8 +104,7 @@ def window_cutter(context_length: int) -> Callable[[Examples, jax.Array, jax.Arr
     """
 
     def cut(split: Examples, indices: jax.Array, key: jax.Array) -> Examples:
-        offset = jax.random.randint(key, (), 0, context_length)
-        starts = offset + indices * context_length
+        starts = offset_of(key, context_length) + indices * context_length
         positions = starts[:, jnp.newaxis] + jnp.arange(context_length + 1)[jnp.newaxis]
         return {"tokens": split["tokens"][positions]}
 
@@ -142,6 +147,8 @@ def make_task(
     context_length: int,
     accumulate_steps: int = 1,
     axis_name: str | None = None,
+    stream: Stream | None = None,
+    loading: str = "",
 ) -> Task:
     """Makes the task of predicting each token of a text from the ones before it.
 
@@ -153,6 +160,8 @@ def make_task(
       context_length: number of tokens in the input of the model.
       accumulate_steps: micro-batches per step.
       axis_name: the mapped axis along which devices share a batch. Gradients are averaged over it.
+      stream: see `Task`.
+      loading: see `Task`.
 
     Returns:
       The task. An example is a window of `tokens`, [batch, context_length + 1]; in evaluation, a
@@ -253,4 +262,6 @@ def make_task(
         batch=window_cutter(context_length),
         floors=floors,
         predict=predict,
+        stream=stream,
+        loading=loading,
     )

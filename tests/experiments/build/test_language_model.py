@@ -71,6 +71,15 @@ def test_unusable_values_are_refused(folder, tmp_path):
         "markov", **{"data.tokens": "bytes"}
     )
     assert "needs data.data_dir" in refusal()
+    assert "data.tokens='characters' needs the text in memory, but it is streamed" in refusal(
+        **folder, **{"data.loading": "stream"}
+    )
+    stream = {"data.loading": "stream", "data.tokens": "bytes"}
+    assert "data.max_damaged=1 has no effect" in refusal(
+        **folder, **stream, **{"data.max_damaged": 1}
+    )
+    with pytest.raises(UserError, match="the text stays on disk, and this command keeps its data"):
+        experiment_of("folder", **folder, **stream).task.load()
 
 
 @pytest.mark.slow

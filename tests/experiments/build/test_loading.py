@@ -3,8 +3,9 @@
 import jax
 import pytest
 
+from configs import language_model
 from experiments.build import loading
-from experiments.data import datasets
+from experiments.data import datasets, text
 from experiments.errors import UserError
 from tests.experiments.build.edits import assert_one_sentence
 from tests.experiments.runtime.streamed import small_config, small_experiment, write_small
@@ -59,3 +60,29 @@ def test_combinations_that_need_memory_are_refused(root):
         small_experiment(root, "stream", **{"averaging.swa_start_epoch": 1})
     with pytest.raises(UserError, match=r"this command keeps its data in memory"):
         small_experiment(root, "stream").task.load()
+
+
+def choose_text(mode, num_bytes=1000, *, is_random_access=True, use_bytes=True, **fields):
+    config = language_model.get_config("tiny_shakespeare")
+    config.update_from_flattened_dict({"data.loading": mode, "data.workers": 1, **fields})
+    files = text.Files(num_bytes, is_random_access)
+    return loading.choose_text(config, files, use_bytes=use_bytes)
+
+
+def test_text_is_streamed_if_it_does_not_fit_into_the_share(monkeypatch):
+    devices = jax.local_device_count()
+    monkeypatch.setattr(loading, "memory_of", lambda device: 4000 * devices)
+    assert not choose_text("auto").is_streamed
+    choice = choose_text("auto", 1001)
+    assert choice[:3] == (True, 1, 0)
+    assert "the text tiny_shakespeare has 1e-06 GB, more than data.memory_share" in choice.sentence
+    assert not choose_text("auto", 1001, is_random_access=False).is_streamed
+    with pytest.raises(UserError, match=r"data.tokens='characters' needs the text in memory, but"):
+        choose_text("auto", 1001, use_bytes=False)
+    assert not choose_text("memory", 1001, use_bytes=False).is_streamed
+    with pytest.raises(UserError, match=r"strategy='pmap' needs the data set in memory") as error:
+        choose_text("stream", **{"parallel.strategy": "pmap"})
+    assert_one_sentence(error.value)
+    with pytest.raises(UserError, match=r"a text in memory has at most 17.2 GB; set data.tok") as e:
+        choose_text("memory", loading.MAX_BYTES + 1)
+    assert_one_sentence(e.value)

@@ -1,8 +1,9 @@
 """Writes small data sets as tensorflow-datasets does, without TensorFlow, in milliseconds."""
 
 import io
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +39,71 @@ def write_data_set(
     options are those of the image files.
     """
     import tensorflow_datasets as tfds
+
+    shape = shape or next(iter(splits.values()))[0].shape[1:]
+    features = {
+        "image": tfds.features.Image(shape=shape),
+        "label": tfds.features.ClassLabel(num_classes=num_classes),
+    }
+    records = {
+        split: (len(labels), _encoded_images(images, labels, options))
+        for split, (images, labels) in splits.items()
+    }
+    _write(directory, features, records, num_shards)
+
+
+def _encoded_images(images: Any, labels: Any, options: Mapping[str, Any]) -> Iterator[bytes]:
+    for index, label in enumerate(labels):
+        yield encoded(images[index], label, **options)
+
+
+def write_texts(directory: Path, splits: Mapping[str, Sequence[bytes]], num_shards: int) -> None:
+    """Writes splits, name -> documents, to a directory NAME/VERSION."""
+    import tensorflow_datasets as tfds
+
+    records = {split: (len(texts), map(_encoded_text, texts)) for split, texts in splits.items()}
+    _write(directory, {"text": tfds.features.Text()}, records, num_shards)
+
+
+def _encoded_text(text: bytes) -> bytes:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    example = tf_example_pb2.Example()
+    example.features.feature["text"].bytes_list.value.append(text)
+    record: bytes = example.SerializeToString()
+    return record
+
+
+def _write(
+    directory: Path,
+    features: Mapping[str, Any],
+    splits: Mapping[str, tuple[int, Iterable[bytes]]],
+    num_shards: int,
+) -> None:
+    """Writes splits, name -> (number of records, records), and what tfds wants to know of them."""
+    import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
 
     directory.mkdir(parents=True)
     name, version = directory.parts[-2:]
-    shape = shape or next(iter(splits.values()))[0].shape[1:]
-    tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=shape),
-            "label": tfds.features.ClassLabel(num_classes=num_classes),
-        }
-    ).save_config(str(directory))
+    tfds.features.FeaturesDict(features).save_config(str(directory))
     infos = []
-    for split, (images, labels) in splits.items():
-        shards = np.array_split(np.arange(len(labels)), num_shards)
-        for number, indices in enumerate(shards):
+    for split, (count, records) in splits.items():
+        remaining = iter(records)
+        lengths = [len(part) for part in np.array_split(np.arange(count), num_shards)]
+        num_bytes = 0
+        for number, length in enumerate(lengths):
             file = f"{name}-{split}.array_record-{number:05}-of-{num_shards:05}"
             writer = ArrayRecordWriter(str(directory / file), "group_size:1")
-            for index in indices:
-                writer.write(encoded(images[index], labels[index], **options))
+            for record in itertools.islice(remaining, length):
+                writer.write(record)
+                num_bytes += len(record)
             writer.close()
         infos.append(
             {
                 "name": split,
-                "shardLengths": [str(len(indices)) for indices in shards],
+                "shardLengths": list(map(str, lengths)),
+                "numBytes": str(num_bytes),
                 "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
             }
         )

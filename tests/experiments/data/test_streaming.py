@@ -10,7 +10,7 @@ import pytest
 from experiments.data import streaming
 from experiments.data.cache import Layout
 from experiments.data.records import Damaged, Readers
-from experiments.data.streaming import Batches, Orders, Plan, Rows
+from experiments.data.streaming import Batches, Order, Orders, Plan, Rows
 from experiments.errors import UserError
 
 PLAN = Plan(
@@ -38,14 +38,19 @@ class Numbers:
 
 
 def order_of(epoch):
-    return np.random.default_rng(epoch).permutation(PLAN.num_train).astype(np.int32)
+    indices = np.random.default_rng(epoch).permutation(PLAN.num_train).astype(np.int32)
+    return Order(indices, np.int32(epoch))
+
+
+def without_offset(epoch):
+    return order_of(epoch)._replace(offset=np.int32(0))
 
 
 def read(rows=WHOLE, first_step=0, workers=0, damaged=((), ()), replace_damaged=False):
     """Reads a run from a step on; returns its batches."""
     readers = Readers(Numbers(PLAN.num_train, damaged[0]), Numbers(PLAN.num_test, damaged[1]))
     batches = []
-    with Orders(PLAN.num_train, order_of) as orders:
+    with Orders(PLAN.num_train, without_offset) as orders:
         source = Batches(
             readers,
             PLAN,
@@ -71,7 +76,7 @@ def numbers(batches):
 def expected_numbers():
     found = []
     for epoch, steps in enumerate((3, 3, 1)):
-        found += order_of(epoch)[: 4 * steps].reshape(steps, 4).tolist()
+        found += order_of(epoch).indices[: 4 * steps].reshape(steps, 4).tolist()
         found += [[0, 1, 2, 3], [4, 5, 0, 0]]
     return found
 
@@ -91,7 +96,7 @@ def test_run_from_any_step_on_reads_the_rest_of_the_batches(step):
 def test_processes_together_read_every_example_of_an_epoch_exactly_once():
     halves = [read(Rows(np.array(rows), np.array(rows))) for rows in ((0, 1), (2, 3))]
     for split, (first, end), counted in (
-        ("train", (0, 3), order_of(0)[:12]),
+        ("train", (0, 3), order_of(0).indices[:12]),
         ("test", (3, 5), range(6)),
     ):
         seen = collections.Counter()
@@ -104,13 +109,14 @@ def test_processes_together_read_every_example_of_an_epoch_exactly_once():
 
 
 def test_damaged_example_ends_the_run_unless_it_may_be_skipped():
-    damaged = int(order_of(0)[5])
+    damaged = int(order_of(0).indices[5])
     with pytest.raises(UserError, match=f"example {damaged} cannot be read"):
         read(damaged=((damaged,), ()))
 
 
 def test_damaged_examples_are_replaced_by_the_next_ones_and_not_evaluated():
-    damaged, next_one = int(order_of(0)[5]), int(order_of(0)[5] + 1) % PLAN.num_train
+    damaged = int(order_of(0).indices[5])
+    next_one = (damaged + 1) % PLAN.num_train
     batches = read(damaged=((damaged,), (4,)), replace_damaged=True)
     replaced = [[next_one if n == damaged else n for n in step] for step in expected_numbers()[:3]]
     assert numbers(batches)[:3] == replaced
@@ -125,6 +131,15 @@ def test_damaged_examples_are_replaced_by_the_next_ones_and_not_evaluated():
 def test_data_set_without_any_readable_example_is_refused():
     with pytest.raises(UserError, match="no example of the data set can be read"):
         read(damaged=(range(13), ()), replace_damaged=True)
+
+
+def test_reader_gets_an_index_times_the_stride_plus_the_offset_of_the_epoch():
+    stride = 2**40  # positions in a large text exceed 32 bits
+    with Orders(PLAN.num_train, order_of, stride=stride) as orders:
+        orders.provide(3)
+        for epoch in (3, 4):
+            expected = order_of(epoch).indices[5:7].astype(np.int64) * stride + epoch
+            np.testing.assert_array_equal(orders.read(epoch, 5, np.arange(2)), expected)
 
 
 def test_reader_that_waits_for_an_order_gives_up_when_the_stream_is_closed():
@@ -151,6 +166,6 @@ def test_reader_that_waits_for_an_order_gives_up_when_the_stream_is_closed():
 @pytest.mark.parametrize("workers", [1, 3])
 def test_worker_processes_read_the_same_batches_in_the_same_order(workers):
     assert numbers(read(workers=workers)) == expected_numbers()
-    damaged = int(order_of(0)[5])
+    damaged = int(order_of(0).indices[5])
     with pytest.raises(UserError, match=f"example {damaged} cannot be read"):
         read(damaged=((damaged,), ()), workers=workers)

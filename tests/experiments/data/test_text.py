@@ -96,6 +96,23 @@ def test_character_that_the_training_text_lacks_is_named(tmp_path):
     assert message.endswith("or set data.tokens=bytes")
 
 
+def test_text_on_disk_is_that_in_memory(tmp_path):
+    folder = folder_with(tmp_path, a="abcdefghij", **{"b/c": "äöü" * 5})
+    corpus = text.describe_on_disk("folder", data_dir=folder)
+    in_memory = text.describe("folder", data_dir=folder, use_bytes=True)
+    whole = corpus.on_disk.read(0, len(corpus.on_disk))
+    assert whole == b"".join(tokens.tobytes() for tokens in in_memory.load())
+    assert corpus[:3] == in_memory[:3]
+    assert text.files_of("folder", data_dir=folder) == (len(whole), True)
+    held_out, expected = text.hold_out(corpus, 7), text.hold_out(in_memory, 7).load()
+    assert held_out.num_train == expected.train.size
+    whole = held_out.on_disk.read(0, len(held_out.on_disk))
+    assert whole == b"".join(tokens.tobytes() for tokens in expected)
+    folder_with(tmp_path / "short", short="abc")
+    with pytest.raises(UserError, match="has 3 bytes, which is too short to train"):
+        text.describe_on_disk("folder", data_dir=str(tmp_path / "short"))
+
+
 def test_markov_text_is_a_sample_of_its_chain():
     corpus = text.describe("markov")
     train, test = corpus.load()
