@@ -1,6 +1,7 @@
 """Checks the attention block: its kernels, what its tokens know, and both placements."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from experiments.models import attention, resnet
 from experiments.models.attention import AttentionBefore, AttentionBeside, PatchTransformer
 from experiments.models.layers import Classifier
 from experiments.models.small import NN2
-from tests.experiments.models.networks import KEY, shapes_of
+from tests.experiments.models.networks import KEY, random_values, randomized, shapes_of
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -30,16 +31,17 @@ def test_beside_concatenates_the_features_of_backbone_and_transformer():
 def test_tokens_depend_on_the_position_of_their_patch():
     """Without positions, swapping two patches could not change the mean over tokens."""
     transformer = PatchTransformer(patch_size=4, width=8, num_heads=2, mlp_width=16)
-    images = jax.random.normal(KEY, (1, 8, 8, 3))
-    swapped = jnp.concatenate([images[:, 4:], images[:, :4]], axis=1)
-    variables = transformer.init(KEY, images)
+    images = random_values(1, 8, 8, 3)
+    swapped = np.concatenate([images[:, 4:], images[:, :4]], axis=1)
+    variables = randomized(jax.eval_shape(transformer.init, KEY, images))
 
+    @jax.jit
     def features(variables, images):
         return transformer.apply(variables, images).mean(axis=1)
 
     assert jnp.abs(features(variables, swapped) - features(variables, images)).max() > 1e-4
     blind = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jnp.zeros_like(leaf) if "positions" in str(path) else leaf, variables
+        lambda path, leaf: np.zeros_like(leaf) if "positions" in str(path) else leaf, variables
     )
     np.testing.assert_allclose(features(blind, swapped), features(blind, images), atol=1e-6)
 
@@ -55,26 +57,30 @@ class Pixels(nn.Module):
 def test_before_adds_to_each_patch_a_linear_map_of_its_token():
     transformer = PatchTransformer(patch_size=2, width=8, num_heads=2, mlp_width=16)
     model = AttentionBefore(Pixels(), transformer)
-    images = jax.random.normal(KEY, (2, 4, 6, 3))
-    variables = model.init(KEY, images, train=False)
-    np.testing.assert_array_equal(
-        model.apply(variables, images, train=False), images.reshape(2, -1)
-    )
-    kernel = jax.random.normal(KEY, (8, 2 * 2 * 3))
+    images = random_values(2, 4, 6, 3)
+    initial, variables = jax.jit(partial(model.init_with_output, train=False))(KEY, images)
+    np.testing.assert_array_equal(initial, images.reshape(2, -1))
+    kernel = random_values(8, 2 * 2 * 3)
     variables["params"]["pixels"]["kernel"] = kernel
-    tokens = transformer.apply({"params": variables["params"]["transformer"]}, images)
-    expected = np.array(images)
+
+    @jax.jit
+    def tokens_and_pixels(variables):
+        tokens = transformer.apply({"params": variables["params"]["transformer"]}, images)
+        return tokens, model.apply(variables, images, train=False)
+
+    tokens, pixels = map(np.asarray, tokens_and_pixels(variables))
+    expected = images.copy()
     for token in range(6):
         top, left = 2 * (token // 3), 2 * (token % 3)
         change = (tokens[:, token] @ kernel).reshape(2, 2, 2, 3)
         expected[:, top : top + 2, left : left + 2] += change
-    pixels = model.apply(variables, images, train=False).reshape(2, 4, 6, 3)
-    np.testing.assert_allclose(pixels, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(pixels.reshape(2, 4, 6, 3), expected, rtol=1e-5, atol=1e-5)
 
 
 def inputs(dtype, batch=4):
     shape = (batch, 16, 2, 8)
-    return [jax.random.normal(jax.random.key(index), shape).astype(dtype) for index in range(3)]
+    random = np.random.default_rng(0)
+    return [random.standard_normal(shape).astype(dtype) for _ in range(3)]
 
 
 def gradients(attend):
@@ -90,14 +96,12 @@ def lowered(function, *arguments, platform):
 
 def test_float32_attention_equals_linen():
     arguments = inputs(jnp.float32)
-    for ours, linen in (
-        (attention.attend, nn.dot_product_attention),
-        (gradients(attention.attend), gradients(nn.dot_product_attention)),
-    ):
-        for actual, expected in zip(
-            jax.jit(ours)(*arguments), jax.jit(linen)(*arguments), strict=True
-        ):
-            np.testing.assert_allclose(actual, expected, atol=1e-6, rtol=1e-6)
+    ours, linen = (
+        jax.jit(lambda *arrays, f=attend: (f(*arrays), *gradients(f)(*arrays)))(*arguments)
+        for attend in (attention.attend, nn.dot_product_attention)
+    )
+    for actual, expected in zip(ours, linen, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_bfloat16_attention_computes_its_softmax_in_float32():

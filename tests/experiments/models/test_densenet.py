@@ -12,9 +12,17 @@ from flax.traverse_util import unflatten_dict
 
 from experiments.models.densenet import DenseNet, DenseNet100, DenseNet121
 from experiments.models.layers import Classifier
-from tests.experiments.models.networks import KEY, count, dtypes, injected, shapes_of
+from tests.experiments.models.networks import (
+    KEY,
+    count,
+    dtypes,
+    injected,
+    random_values,
+    random_variables,
+    shapes_of,
+)
 
-IMAGES = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+IMAGES = random_values(4, 8, 8, 3)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +83,7 @@ def tiny(dropout_rate=0.0, dtype=jnp.float32):
 
 @pytest.fixture(scope="module")
 def tiny_variables():
-    return jax.jit(lambda: tiny().init(KEY, jnp.zeros((1, 8, 8, 3)), train=False))()
+    return random_variables(tiny(), IMAGES.shape[1:])
 
 
 @partial(jax.jit, static_argnums=0)

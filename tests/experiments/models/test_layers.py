@@ -7,7 +7,14 @@ import pytest
 from flax import linen as nn
 
 from experiments.models import layers, resnet
-from tests.experiments.models.networks import KEY, dtypes, injected, shapes_of
+from tests.experiments.models.networks import (
+    KEY,
+    dtypes,
+    injected,
+    random_values,
+    random_variables,
+    shapes_of,
+)
 
 
 def narrow(dtype=jnp.float32):
@@ -16,11 +23,9 @@ def narrow(dtype=jnp.float32):
 
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32():
-    variables = jax.jit(lambda key, x: narrow().init(key, x, train=True))(
-        KEY, jnp.zeros((1, 8, 8, 3))
-    )
+    variables = random_variables(narrow(), (8, 8, 3))
     assert dtypes(shapes_of(narrow(jnp.bfloat16), (8, 8, 3))) == {"float32"}
-    images = jax.random.normal(KEY, (4, 8, 8, 3))
+    images = random_values(4, 8, 8, 3)
     evaluate = jax.jit(lambda model: model.apply(variables, images, train=False), static_argnums=0)
     logits, exact = evaluate(narrow(jnp.bfloat16)), evaluate(narrow())
     assert logits.dtype == jnp.float32

@@ -8,18 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from configs import quickstart
-from experiments.build import experiment, models
+from experiments.build import experiment
 from experiments.build.models import make_model
-from experiments.models import densenet, resnet
-from tests.experiments.models.networks import dtypes
+from tests.experiments.models.networks import dtypes, use_few_blocks
 
-# Tracing takes as long as there are blocks, which are all alike.
-FEWER_BLOCKS = {
-    "resnet50": models._resnet(functools.partial(resnet.ResNet50, stage_sizes=(1, 1, 1, 1))),
-    "densenet100": models._with_dropout(
-        functools.partial(densenet.DenseNet100, block_sizes=(2, 2, 2))
-    ),
-}
 PLATFORMS = ("cpu", "cuda", "tpu")
 PRODUCT = re.compile(r"stablehlo\.(?:convolution|dot_general)\b")
 OPERANDS = re.compile(r": \(tensor<[^>]*x(\w+)>, tensor<[^>]*x(\w+)>\) ->")
@@ -84,8 +76,7 @@ def float_types(tree):
 def test_bfloat16_is_used_for_products_and_float32_for_state_and_heads(
     name, attention_name, heads, monkeypatch
 ):
-    if name in FEWER_BLOCKS:
-        monkeypatch.setitem(models.MODELS, name, FEWER_BLOCKS[name])
+    use_few_blocks(monkeypatch)
     config = config_of(
         **{
             "model.name": name,

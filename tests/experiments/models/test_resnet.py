@@ -10,7 +10,14 @@ import pytest
 
 from experiments.models import resnet
 from experiments.models.layers import Classifier
-from tests.experiments.models.networks import KEY, count, injected, shapes_of
+from tests.experiments.models.networks import (
+    KEY,
+    count,
+    injected,
+    random_values,
+    random_variables,
+    shapes_of,
+)
 
 WIDTH = 8  # filters of the first stage in the comparison with PyTorch, an eighth of the published
 NETWORKS = {
@@ -48,12 +55,19 @@ def test_last_block_has_the_resolution_of_the_variant(variant, side):
 
 def test_only_training_mode_updates_the_running_statistics():
     model = resnet.ResNet10(width_multiplier=1 / 32, **injected())
-    before = jax.jit(lambda key, x: model.init(key, x, train=True))(KEY, jnp.zeros((1, 8, 8, 3)))
-    images = 3 + jax.random.normal(KEY, (4, 8, 8, 3))
-    _, trained = model.apply(before, images, train=True, mutable=["batch_stats"])
+    before = random_variables(model, (8, 8, 3))
+    images = 3 + random_values(4, 8, 8, 3)
+
+    @jax.jit
+    def statistics(variables, images):
+        return [
+            model.apply(variables, images, train=train, mutable=["batch_stats"])[1]
+            for train in (True, False)
+        ]
+
+    trained, evaluated = statistics(before, images)
     change = trained["batch_stats"]["stem_norm"]["var"] - before["batch_stats"]["stem_norm"]["var"]
-    assert jnp.abs(change).min() > 1e-3
-    _, evaluated = model.apply(before, images, train=False, mutable=["batch_stats"])
+    assert np.abs(change).min() > 1e-3
     unchanged = {"batch_stats": before["batch_stats"]}
     assert jax.tree.all(jax.tree.map(np.array_equal, evaluated, unchanged))
 
@@ -117,10 +131,6 @@ def make_pair(torch, name, variant):
     return reference, Classifier(network, num_classes=10), to_linen(reference)
 
 
-def random_images(side, batch):
-    return np.random.default_rng(0).normal(size=(batch, side, side, 3)).astype(np.float32)
-
-
 def channels_first(torch, images):
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
@@ -130,7 +140,7 @@ def channels_first(torch, images):
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_logits_equal_pytorch(torch, name, variant, side):
     reference, model, variables = make_pair(torch, name, variant)
-    images = random_images(side, batch=2)
+    images = random_values(2, side, side, 3)
     shapes = jax.eval_shape(lambda: model.init(KEY, images, train=False))
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
     with torch.no_grad():
@@ -143,7 +153,7 @@ def test_logits_equal_pytorch(torch, name, variant, side):
 def test_training_gradient_of_the_stem_equals_pytorch(torch):
     """The gradient of the stem depends on every other layer and on the batch statistics."""
     reference, model, variables = make_pair(torch, "resnet18", "cifar")
-    images = random_images(16, batch=8)
+    images = random_values(8, 16, 16, 3)
     labels = np.arange(8) % 10
     loss = torch.nn.functional.cross_entropy(
         reference.train()(channels_first(torch, images)), torch.from_numpy(labels)

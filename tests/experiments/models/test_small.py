@@ -1,5 +1,7 @@
 """Checks the sizes of the small networks and compares their features with NumPy and PyTorch."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,14 @@ import pytest
 from experiments.build.models import make_layers
 from experiments.models import small
 from experiments.models.layers import Classifier
-from tests.experiments.models.networks import KEY, count, dtypes, shapes_of
+from tests.experiments.models.networks import (
+    KEY,
+    count,
+    dtypes,
+    random_values,
+    random_variables,
+    shapes_of,
+)
 
 NETWORKS = {"nn2": small.NN2, "nn3": small.NN3, "lenet4": small.LeNet}
 
@@ -20,17 +29,8 @@ def make(name, width_multiplier, dtype=jnp.float32):
     return NETWORKS[name](width_multiplier=width_multiplier, **own)
 
 
-def initialized(model, images):
-    return jax.jit(lambda key, x: model.init(key, x, train=True))(KEY, images)
-
-
-def randomized(variables):
-    """Returns the tree with random values in every leaf, including biases."""
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(KEY, len(leaves))
-    return jax.tree.unflatten(
-        tree, [0.1 * jax.random.normal(key, x.shape) for key, x in zip(keys, leaves, strict=True)]
-    )
+def apply(model, variables, images):
+    return jax.jit(partial(model.apply, train=True))(variables, images)
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_lenet_reduces_the_smallest_image_to_one_pixel():
 
 def test_fully_connected_network_equals_numpy():
     model = small.NN3(width_multiplier=0.02)
-    images = jax.random.normal(KEY, (4, 6, 5, 3))
-    variables = randomized(initialized(model, images))
-    expected = np.asarray(images).reshape(4, -1)
+    images = random_values(4, 6, 5, 3)
+    variables = random_variables(model, images.shape[1:])
+    expected = images.reshape(4, -1)
     for layer in ("fc1", "fc2", "fc3"):
         weights = variables["params"][layer]
-        expected = np.maximum(expected @ weights["kernel"] + np.asarray(weights["bias"])[None], 0)
-    features = model.apply(variables, images, train=True)
+        expected = np.maximum(expected @ weights["kernel"] + weights["bias"], 0)
+    features = apply(model, variables, images)
     assert (features > 0).any()
     assert (features == 0).any()
     np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
@@ -86,8 +86,8 @@ def test_fully_connected_network_equals_numpy():
 def test_lenet_equals_pytorch():
     torch = pytest.importorskip("torch")
     model = make("lenet4", width_multiplier=0.2)
-    images = jax.random.normal(KEY, (4, 28, 28, 3))
-    variables = randomized(initialized(model, images))
+    images = random_values(4, 28, 28, 3)
+    variables = random_variables(model, images.shape[1:])
 
     def tensor(array, *axes):
         return torch.from_numpy(np.array(array).transpose(axes or None))
@@ -100,7 +100,7 @@ def test_lenet_equals_pytorch():
     weights = variables["params"]["fc"]
     flat = x.permute(0, 2, 3, 1).reshape(4, -1)
     expected = torch.relu(flat @ tensor(weights["kernel"], 0, 1) + tensor(weights["bias"], 0))
-    features = model.apply(variables, images, train=True)
+    features = apply(model, variables, images)
     assert (features > 0).any()
     np.testing.assert_allclose(features, expected.numpy(), rtol=1e-5, atol=1e-5)
 
@@ -108,11 +108,11 @@ def test_lenet_equals_pytorch():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_bfloat16_keeps_parameters_in_float32(name):
     model, exact_model = (make(name, 0.1, dtype) for dtype in (jnp.bfloat16, jnp.float32))
-    images = jax.random.normal(KEY, (2, 16, 16, 1))
-    variables = initialized(model, images)
-    assert dtypes(variables) == {"float32"}
-    features = model.apply(variables, images, train=True)
+    images = random_values(2, 16, 16, 1)
+    variables = random_variables(model, images.shape[1:])
+    assert dtypes(shapes_of(model, images.shape[1:])) == {"float32"}
+    features = apply(model, variables, images)
     assert features.dtype == jnp.bfloat16
-    exact = exact_model.apply(variables, images, train=True)
+    exact = apply(exact_model, variables, images)
     assert exact.dtype == jnp.float32
     np.testing.assert_allclose(features.astype(jnp.float32), exact, rtol=0.05, atol=0.05)

@@ -8,7 +8,15 @@ import pytest
 
 from experiments.models import vgg
 from experiments.models.layers import Classifier
-from tests.experiments.models.networks import KEY, count, dtypes, injected, shapes_of
+from tests.experiments.models.networks import (
+    KEY,
+    count,
+    dtypes,
+    injected,
+    random_values,
+    random_variables,
+    shapes_of,
+)
 
 NETWORKS = {"vgg9": vgg.VGG9, "vgg16": vgg.VGG16, "vgg19": vgg.VGG19}
 
@@ -71,12 +79,12 @@ def narrow(dtype=jnp.float32, batch_norm=False):
     )
 
 
-IMAGES = jax.random.normal(KEY, (4, 8, 8, 3))
+IMAGES = random_values(4, 8, 8, 3)
 
 
 @pytest.fixture(scope="module")
 def narrow_variables():
-    return jax.jit(lambda key, x: narrow().init(key, x, train=True))(KEY, IMAGES)
+    return random_variables(narrow(), IMAGES.shape[1:])
 
 
 def test_dropout_acts_in_training_mode_only(narrow_variables):
@@ -121,7 +129,8 @@ def test_both_hidden_layers_have_dropout(narrow_variables):
 def test_batch_norm_normalizes_before_the_relu():
     model = narrow(batch_norm=True)
     images = 3 + 2 * IMAGES
-    variables = jax.jit(lambda key, x: model.init(key, x, train=True))(KEY, images)
+    variables = random_variables(model, images.shape[1:])
+    variables["params"]["stage1_norm1"].update(scale=np.ones(4), bias=np.zeros(4))
     _, state = jax.jit(
         lambda v, x: model.apply(
             v,
@@ -149,8 +158,8 @@ def test_batch_norm_normalizes_before_the_relu():
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_bfloat16_keeps_parameters_in_float32(batch_norm):
     model, exact_model = narrow(jnp.bfloat16, batch_norm), narrow(batch_norm=batch_norm)
-    variables = jax.jit(lambda key, x: model.init(key, x, train=True))(KEY, IMAGES)
-    assert dtypes(variables) == {"float32"}
+    variables = random_variables(model, IMAGES.shape[1:])
+    assert dtypes(shapes_of(model, IMAGES.shape[1:])) == {"float32"}
     evaluate = jax.jit(lambda m: m.apply(variables, IMAGES, train=False), static_argnums=0)
     features, exact = evaluate(model), evaluate(exact_model)
     assert features.dtype == jnp.bfloat16

@@ -29,7 +29,7 @@ def arrays_of(batch, side, inputs, outputs, window=3, stride=1):
     size = -(-side // stride)
     shapes = (batch, side, side, inputs), (window, window, inputs, outputs), (batch, size, size)
     shapes = (*shapes[:2], (*shapes[2], outputs))
-    return [jnp.asarray(generator.standard_normal(shape), jnp.bfloat16) for shape in shapes]
+    return [generator.standard_normal(shape).astype(jnp.bfloat16) for shape in shapes]
 
 
 def convolved(convolve, window=3, stride=1):
@@ -38,7 +38,7 @@ def convolved(convolve, window=3, stride=1):
 
 
 def exact(arrays, window=3, stride=1):
-    return convolved(native, window, stride)(*(each.astype(jnp.float32) for each in arrays))
+    return convolved(native, window, stride)(*(each.astype(np.float32) for each in arrays))
 
 
 @pytest.mark.parametrize(

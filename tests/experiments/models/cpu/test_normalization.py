@@ -1,5 +1,7 @@
 """Compares batch norm of bfloat16 images with Linen's, in float32."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,17 @@ from flax import linen as nn
 from experiments.models.cpu.normalization import BatchNorm
 from tests.experiments.models.cpu.test_half import relative_rms
 
-KEYS = jax.random.split(jax.random.key(0), 5)
 VARIABLES = {
-    "params": {"scale": jnp.linspace(0.5, 2, 8), "bias": jnp.linspace(-1, 1, 8)},
-    "batch_stats": {"mean": jnp.ones(8), "var": jnp.full(8, 2.0)},
+    "params": {
+        "scale": np.linspace(0.5, 2, 8, dtype=np.float32),
+        "bias": np.linspace(-1, 1, 8, dtype=np.float32),
+    },
+    "batch_stats": {"mean": np.ones(8, np.float32), "var": np.full(8, 2, np.float32)},
 }
+
+
+def random_values(seed):
+    return np.random.default_rng(seed).standard_normal((4, 6, 6, 8)).astype(np.float32)
 
 
 def outcome(norm, x, weights, *, train=True):
@@ -24,7 +32,8 @@ def outcome(norm, x, weights, *, train=True):
             variables, x, use_running_average=not train, mutable=["batch_stats"]
         )
         statistics = changed["batch_stats"]
-        of_statistics = statistics["mean"] @ jnp.arange(8.0) + statistics["var"] @ jnp.ones(8)
+        of_statistics = statistics["mean"] @ np.arange(8, dtype=np.float32)
+        of_statistics += statistics["var"].sum()
         return (y.astype(jnp.float32) * weights).sum() + 50 * of_statistics, (y, statistics)
 
     gradients, (y, statistics) = jax.grad(total, argnums=(0, 1), has_aux=True)(
@@ -34,11 +43,16 @@ def outcome(norm, x, weights, *, train=True):
 
 
 def test_result_statistics_and_gradients_equal_linen():
-    x = (3 * jax.random.normal(KEYS[0], (4, 6, 6, 8)) + 1).astype(jnp.bfloat16)
-    weights = jax.random.normal(KEYS[1], x.shape).astype(jnp.bfloat16).astype(jnp.float32)
+    x = (3 * random_values(0) + 1).astype(jnp.bfloat16)
+    weights = random_values(1).astype(jnp.bfloat16).astype(np.float32)
     settings = {"momentum": 0.9, "epsilon": 1e-3}
-    exact = outcome(nn.BatchNorm(**settings), x.astype(jnp.float32), weights)
-    actual = jax.jit(lambda *a: outcome(BatchNorm(dtype=jnp.bfloat16, **settings), *a))(x, weights)
+    exact, actual = (
+        jax.jit(partial(outcome, norm))(images, weights)
+        for norm, images in (
+            (nn.BatchNorm(**settings), x.astype(np.float32)),
+            (BatchNorm(dtype=jnp.bfloat16, **settings), x),
+        )
+    )
     assert jax.tree.structure(actual) == jax.tree.structure(exact)
     for name, limit in (("y", 2e-3), ("statistics", 1e-6), ("gradients", 2e-3)):
         for a, e in zip(*map(jax.tree.leaves, (actual[name], exact[name])), strict=True):
@@ -51,11 +65,11 @@ def test_result_statistics_and_gradients_equal_linen():
 
 
 def test_evaluation_and_float32_are_those_of_linen():
-    x = jax.random.normal(KEYS[2], (4, 6, 6, 8))
+    x = random_values(2)
     for dtype, train in ((jnp.bfloat16, False), (jnp.float32, True)):
         images = x.astype(dtype)
         ours, linen = (
-            outcome(norm(momentum=0.9, dtype=dtype), images, x, train=train)
+            jax.jit(partial(outcome, norm(momentum=0.9, dtype=dtype), train=train))(images, x)
             for norm in (BatchNorm, nn.BatchNorm)
         )
         jax.tree.map(np.testing.assert_array_equal, ours, linen)
