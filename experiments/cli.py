@@ -167,6 +167,8 @@ def _parse(arguments: list[str], *, default_config: str | None) -> list[str]:
                     _check_field(config, override[1])
             return _set_nones(config, arguments)
         return flags.FLAGS(arguments)
+    except SystemExit:
+        sys.exit(0)  # absl prints the help, and would exit with 1
     except (UserError, flags.Error) as error:
         _end(f"error: {error}", USAGE_ERROR)
 

@@ -144,7 +144,7 @@ def _milli(seconds: float) -> str:
 def define_flags() -> None:
     """Defines the flags of the command; importing it must not, because other commands do too."""
     config_flags.DEFINE_config_file(
-        "config", None, "Config of the run, a file in configs/.", lock_config=True
+        "config", None, "Config of the run: a file, or a name such as quickstart.", lock_config=True
     )
     flags.DEFINE_list(
         "topology", None, "Comma-separated TPU topologies to compile for, such as v5e:2x4."

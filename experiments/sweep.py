@@ -65,7 +65,7 @@ def _own_command() -> list[str]:
 def define_flags() -> None:
     """Defines the flags of the command; importing it must not, because other commands do too."""
     config_flags.DEFINE_config_file(
-        "config", None, "Config of the sweep, a file in configs/sweeps/.", lock_config=True
+        "config", None, "Config of the sweep: a file, or a name such as digits.", lock_config=True
     )
     flags.DEFINE_string("workdir", None, "Directory of the sweep. Defaults to runs/NAME.")
     flags.DEFINE_bool(

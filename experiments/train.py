@@ -16,7 +16,7 @@ from experiments.build import fields
 from experiments.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config of the run, a file in configs/.", lock_config=True
+    "config", None, "Config of the run: a file, or a name such as quickstart.", lock_config=True
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run. Defaults to runs/NAME.")
 COORDINATOR = flags.DEFINE_string(

@@ -129,5 +129,6 @@ def test_config_of_the_users_own_imports_ours_and_its_neighbors(installed, tmp_p
 
 def test_help_of_a_command_is_that_of_its_module(installed, tmp_path):
     process = command(installed, tmp_path, "train", "--help")
+    assert process.returncode == 0
     assert process.stdout.startswith("Trains one model: ")
     assert str(installed / "experiments" / "train.py") in process.stdout
