@@ -112,8 +112,8 @@ def get_config() -> ConfigDict:
     config.schedule.name = "cyclical_log_annealing"
     config.schedule.peak_value = 0.1  # learning rate at which the first decay starts
     config.schedule.end_value = 0.001
-    # Length of the run that the schedule is made for; None: epochs. The schedule of an extended run
-    # (--extend_to_epochs) stays that of the first run
+    # Length of the run for which the schedule is made. None: epochs. --extend_to_epochs sets it to
+    # the length of the first run
     config.schedule.total_epochs = config_dict.placeholder(float)
     config.schedule.init_decay_epochs = 10.0
     config.schedule.restart_interval_epochs = config_dict.placeholder(float)  # None: no restarts

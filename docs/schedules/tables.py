@@ -5,6 +5,7 @@
 Run it after adding a schedule to `SCHEDULES` or `ALIASES` in loganneal_jax/named.py.
 """
 
+import functools
 import pathlib
 import re
 from typing import Any
@@ -20,6 +21,7 @@ FOLDER = pathlib.Path(__file__).parent
 THUMBNAILS = FOLDER / "thumbnails"
 README = FOLDER.parents[1] / "README.md"
 PAGE = FOLDER.parent / "schedules.md"
+EXTENDING = FOLDER.parent / "predicting.md"
 
 STEPS = 120
 WIDTH, HEIGHT, MARGIN = 120, 30, 2
@@ -53,15 +55,17 @@ def example(name: str) -> la.Schedule:
     return la.make_schedule(name, peak_value=1.0, total_steps=STEPS, **options)
 
 
+@functools.cache
 def curves() -> dict[str, np.ndarray]:
-    """Returns the values of every example, from one compiled program."""
+    """Returns the values of every example for twice its length, from one compiled program."""
     examples = {name: example(name) for name in named.SCHEDULES}
-    tables = jax.jit(lambda: {name: la.tabulate(examples[name], STEPS + 1) for name in examples})()
-    return {name: np.asarray(tables[name]) for name in examples}
+    values = jax.jit(lambda: {name: la.tabulate(examples[name], 2 * STEPS) for name in examples})()
+    return {name: np.asarray(values[name]) for name in examples}
 
 
 def points(values: np.ndarray) -> list[tuple[int, float]]:
     """Returns the corners of the line in a thumbnail, in pixels from the upper left."""
+    values = values[: STEPS + 1]
     x = np.linspace(MARGIN, WIDTH - MARGIN, len(values)).round()
     y = HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * values.astype(np.float64) / values.max()
     return [(int(px), round(float(py), 1)) for px, py in zip(x, y, strict=True)]
@@ -112,6 +116,27 @@ def names_table() -> str:
     return "\n".join(rows)
 
 
+def after_end(values: np.ndarray) -> str:
+    """Returns what a schedule does in the steps that follow its run."""
+    further, tolerance = values[STEPS:], 1e-6 * values.max()
+    if further.max() == 0:
+        return "the learning rate is 0, so the extension is **refused**"
+    if (np.diff(further) > tolerance).any():
+        return "the schedule **continues in cycles**"
+    if np.ptp(further) <= tolerance:
+        return "the schedule **holds its end value**"
+    return "the schedule **continues to decay**"
+
+
+def ends_table() -> str:
+    """Returns the table of docs/predicting.md: the schedules by what follows their run."""
+    names: dict[str, list[str]] = {}
+    for name in named.SCHEDULES:
+        names.setdefault(after_end(curves()[name]), []).append(f"`{name}`")
+    rows = ["| schedules | after the end of the run |", "|---|---|"]
+    return "\n".join([*rows, *(f"| {', '.join(names[end])} | {end} |" for end in names)])
+
+
 def inserted(text: str, marker: str, table: str) -> str:
     """Returns a page with the table between two comments that carry a marker replaced."""
     begin, end = f"<!-- {marker} -->", f"<!-- end of {marker} -->"
@@ -125,6 +150,7 @@ def tables() -> dict[pathlib.Path, str]:
     return {
         README: inserted(README.read_text(), "table of schedules", schedules_table()),
         PAGE: inserted(PAGE.read_text(), "table of names", names_table()),
+        EXTENDING: inserted(EXTENDING.read_text(), "table of ends", ends_table()),
     }
 
 

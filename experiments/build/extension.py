@@ -11,7 +11,7 @@ FLAT = 1e-6  # differences relative to the largest rate that are rounding errors
 
 
 def extended(config: ConfigDict, epochs: float) -> ConfigDict:
-    """Returns the config of a run that goes on.
+    """Returns the config of a run that continues.
 
     The schedule stays that of the shorter run, so that every step that was made keeps its learning
     rate. The further steps have the values that the schedule has after its end.
@@ -70,9 +70,9 @@ def describe(experiment: Experiment) -> str:
             "--init_from"
         )
     if (np.diff(further, prepend=last) > FLAT * high).any():
-        does = f"goes on in cycles, between {low:.4g} and {high:.4g}"
+        does = f"continues in cycles, between {low:.4g} and {high:.4g}"
     elif high - low <= FLAT * high:
         does = f"holds its end value, {high:.4g}"
     else:
-        does = f"goes on decaying, from {further[0]:.4g} to {further[-1]:.4g}"
+        does = f"continues to decay, from {further[0]:.4g} to {further[-1]:.4g}"
     return f"extending the run from {before:g} to {epochs:g} epochs: schedule {name!r} {does}"
