@@ -27,18 +27,16 @@ def test_pre_commit_runs_the_commands_of_make_lint():
 
 def test_workflow_runs_every_target_of_ci():
     script = (ROOT / ".ci" / "run").read_text()
-    targets = {
-        target
-        for line in re.findall(r"^ *make (.+)$", script, re.MULTILINE)
-        for target in line.split()
-        if re.fullmatch(r"[a-z-]+", target)
-    }
+    targets = set(" ".join(re.findall(r"^ *make ([a-z -]+)", script, re.MULTILINE)).split())
     versions = set(re.findall(r"^export PYTHON=python(\S+)$", script, re.MULTILINE))
-    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
-    jobs = yaml.safe_load(workflow)["jobs"]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     cells = jobs["test"]["strategy"]["matrix"]["include"]
     assert {cell["python"] for cell in cells} == versions
-    assert {target for cell in cells for target in cell["targets"].split()} == targets
+    made = [cell["targets"] for cell in cells]
+    for job in jobs.values():
+        for step in job["steps"]:
+            made += re.findall(r"^make ([a-z -]+)", step.get("run", ""))
+    assert {"lint", "test-all", "docs"} <= targets <= set(" ".join(made).split())
 
 
 def test_every_file_that_contributing_names_exists():
