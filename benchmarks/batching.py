@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Compares three ways to compute many small trials."
     )
-    parser.add_argument("--models", default=",".join(DATA), help="networks, comma-separated")
+    parser.add_argument("--models", default=",".join(DATA), help="comma-separated networks")
     parser.add_argument("--rounds", type=int, default=3, help="turns per contender")
     options = parser.parse_args()
     print(environment("jax", "flax"), flush=True)

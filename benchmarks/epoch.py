@@ -163,7 +163,7 @@ def growth(rounds: int) -> str:
 def main() -> None:
     """Measures and prints the tables."""
     parser = argparse.ArgumentParser(description="Compares epochs of MNIST on a CPU with PyTorch.")
-    parser.add_argument("--models", default="nn2,lenet4", help="networks, comma-separated")
+    parser.add_argument("--models", default="nn2,lenet4", help="comma-separated networks")
     parser.add_argument("--rounds", type=int, default=5, help="turns per contender")
     options = parser.parse_args()
     torch = installed("torch")

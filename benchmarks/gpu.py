@@ -271,10 +271,10 @@ def main() -> None:
     parser.add_argument(
         "--compile",
         default="reduce-overhead,max-autotune",
-        help="modes of torch.compile, comma-separated; off to not compile",
+        help="comma-separated modes of torch.compile, or off",
     )
-    parser.add_argument("--data_dir", help="directory of tensorflow-datasets with CIFAR-10")
-    parser.add_argument("--epochs", type=int, default=200, help="epochs of the part accuracy")
+    parser.add_argument("--data_dir", help="directory of tfds, with CIFAR-10")
+    parser.add_argument("--epochs", type=int, default=200, help="epochs of the accuracy part")
     options = parser.parse_args()
     # jax and PyTorch read these when they start. By default, jax reserves 3/4 of the memory.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")

@@ -261,8 +261,8 @@ def main() -> None:
     """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=2000, help="images of each format")
-    parser.add_argument("--seconds", type=float, default=5, help="time of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, in which all take turns")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds per measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="turns per contender")
     parser.add_argument("--only", choices=["read", "steps"], help="print only one table")
     options = parser.parse_args()
     if options.only != "steps":

@@ -30,7 +30,7 @@ TARGETS = {"--help": 3, "rejected config": 3, "first step, cold": 13, "first ste
 def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description="Measures how long a command takes to start.")
-    parser.add_argument("--runs", type=int, default=5, help="counted rounds")
+    parser.add_argument("--runs", type=int, default=5, help="number of counted rounds")
     arguments = parser.parse_args()
     print(side_by_side.environment("jax", "flax"))
     with tempfile.TemporaryDirectory() as scratch:

@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--least_seconds", type=float, default=12, help="until a kill")
+    parser.add_argument("--least_seconds", type=float, default=12, help="minimum before a kill")
     options = parser.parse_args()
     write(options.directory, options.images)
     decoded = (options.images + TEST_IMAGES) * SIDE * SIDE * 3

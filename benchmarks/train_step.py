@@ -196,10 +196,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Compares one training step on a CPU with stock Flax and PyTorch."
     )
-    parser.add_argument("--models", default=",".join(STEPS), help="networks, comma-separated")
+    parser.add_argument("--models", default=",".join(STEPS), help="comma-separated networks")
     parser.add_argument("--rounds", type=int, default=5, help="turns per contender")
     parser.add_argument("--batch_size", type=int, default=128, help="images per step")
-    parser.add_argument("--peers", default="stock Flax,PyTorch", help="peers, comma-separated")
+    parser.add_argument("--peers", default="stock Flax,PyTorch", help="comma-separated peers")
     parser.add_argument("--checkout", help="directory of an older checkout to time as well")
     options = parser.parse_args()
     peers = options.peers.split(",")
