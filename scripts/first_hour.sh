@@ -5,7 +5,7 @@
 # four minutes on 2 cores where pip has cached the packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=$PWD/$1/bin/python
+python=$(realpath "$1")/bin/python
 constraints=$PWD/constraints.txt
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
