@@ -182,5 +182,7 @@ def get_config() -> ConfigDict:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1
-    config.checkpoint.max_to_keep = 2
+    config.checkpoint.max_to_keep = 2  # newest ones
+    # Whether to keep the one whose evaluation was best, by the task's objective, beside the newest
+    config.checkpoint.keep_best = False
     return config

@@ -7,11 +7,12 @@ if TYPE_CHECKING:
     from experiments.runtime.trained import Trained
 
 
-def load(directory: str | os.PathLike[str]) -> "Trained":
+def load(directory: str | os.PathLike[str], which: str = "newest") -> "Trained":
     """Loads the trained network of a run of image classification.
 
     Args:
       directory: directory of a finished or stopped run. Its data set is not needed.
+      which: "newest", or "best" for the checkpoint that `checkpoint.keep_best` keeps.
 
     Returns:
       The network as a pure function from images to probabilities, with its preprocessing, the shape
@@ -25,4 +26,4 @@ def load(directory: str | os.PathLike[str]) -> "Trained":
     # The commands check their flags before they import jax.
     from experiments.runtime.trained import load
 
-    return load(directory)
+    return load(directory, which)

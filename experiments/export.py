@@ -4,6 +4,7 @@ The file has the parameters, the batch statistics, and what the preprocessing wa
 metadata has the config and the names of the classes. safetensors reads it in any framework.
 """
 
+from absl import flags
 from etils import epath
 
 from experiments import cli
@@ -29,9 +30,17 @@ def main(*arguments: str) -> None:
 
     switches.pin()
     environment.check_platform()
-    step, number = export.write(directory, file)
+    step, number = export.write(directory, file, flags.FLAGS.which)
     print(f"wrote {number} arrays of step {step} to {file}")
 
 
+def define_flags() -> None:
+    """Defines the flags of the command; importing it must not, because other commands do too."""
+    flags.DEFINE_enum(
+        "which", "newest", ["newest", "best"], "Checkpoint; checkpoint.keep_best keeps the best."
+    )
+
+
 if __name__ == "__main__":
+    define_flags()
     cli.run(main, positional=True)

@@ -2,7 +2,8 @@
 
 A classifier of images prints one line for each image: its file, its class, and the probability of
 that class. A language model prints text that it generates, and takes no files. The command uses the
-newest checkpoint of a finished or stopped run. The run may not be in progress.
+newest checkpoint of a finished or stopped run, or its best one with --which=best. The run may not
+be in progress.
 """
 
 import math
@@ -45,7 +46,7 @@ def main(*arguments: str) -> None:
             raise UserError(f"--{given[0]} has no effect on a classifier of images; remove it")
         if not files:
             raise UserError(f"{directory} has a classifier of images; pass image files after it")
-        for name, class_name, probability in prediction.of_files(directory, files):
+        for name, class_name, probability in prediction.of_files(directory, files, values.which):
             print(f"{name}\t{class_name}\t{probability:.4f}")
         return
     if files:
@@ -54,7 +55,7 @@ def main(*arguments: str) -> None:
             "it"
         )
     options = Sampling(values.prompt, values.length, values.temperature, values.top_k, values.seed)
-    print(prediction.of_run(directory, options))
+    print(prediction.of_run(directory, options, values.which))
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
@@ -66,6 +67,9 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 def define_flags() -> None:
     """Defines the flags of the command; importing it must not, because other commands do too."""
     flags.DEFINE_string("workdir", None, "Directory of the run, instead of the first argument.")
+    flags.DEFINE_enum(
+        "which", "newest", ["newest", "best"], "Checkpoint; checkpoint.keep_best keeps the best."
+    )
     flags.DEFINE_string("prompt", None, "Text to continue. Defaults to a new line.")
     flags.DEFINE_integer("length", 500, "Number of characters to generate.")
     flags.DEFINE_float("temperature", 1.0, "Above 1 is more random; 0 is the likeliest.")

@@ -43,10 +43,11 @@ class Guard(NamedTuple):
 
 
 class Checkpoints(NamedTuple):
-    """How often to save, and how many checkpoints to keep."""
+    """How often to save, how many checkpoints to keep, and whether to keep the best one, too."""
 
     every_epochs: int
     max_to_keep: int
+    keep_best: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +183,11 @@ def of_task(config: ConfigDict, task: Task) -> Experiment:
         strategy=config.parallel.strategy,
         averaging=averages,
         guard=_guard(config.guard, batches.steps_per_epoch),
-        checkpoints=Checkpoints(config.checkpoint.every_epochs, config.checkpoint.max_to_keep),
+        checkpoints=Checkpoints(
+            config.checkpoint.every_epochs,
+            config.checkpoint.max_to_keep,
+            config.checkpoint.keep_best,
+        ),
     )
 
 

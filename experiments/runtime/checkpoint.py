@@ -10,19 +10,17 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from types import TracebackType
 from typing import Any, Self
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
 from experiments.errors import UserError
 from experiments.program.state import TrainState
 from experiments.runtime import processes
+from experiments.runtime.hashes import leaf_sha256s, leaves
 from experiments.runtime.workdir import on_bucket, write_atomically
 
 Record = dict[str, Any]
@@ -46,6 +44,29 @@ class Unusable(UserError):
         self.reason = reason
 
 
+class _Kept:
+    """Keeps the newest checkpoints and one more; a `PreservationPolicy` of Orbax.
+
+    Args:
+      number: number of checkpoints to keep.
+
+    Attributes:
+      best: step of the checkpoint to keep beside them, or None.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self.best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Returns which checkpoints, from the oldest to the newest, to keep."""
+        first = len(checkpoints) - self._number
+        return [
+            place >= first or checkpoint.step == self.best
+            for place, checkpoint in enumerate(checkpoints)
+        ]
+
+
 class Checkpointer:
     """Saves and restores the checkpoints in `workdir/checkpoints`; a context manager.
 
@@ -66,6 +87,7 @@ class Checkpointer:
         if not on_bucket(workdir):
             self.directory = self.directory.absolute()
         self._saving = 0
+        self._kept = _Kept(max_to_keep)
         asynchronous = ocp.AsyncOptions(
             post_finalization_callback=self._seal,
             # If a directory cannot be created, threads would wait for it until they time out.
@@ -73,7 +95,7 @@ class Checkpointer:
         )
         atomicity = ocp.path.atomicity
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=max_to_keep,
+            preservation_policy=self._kept,
             cleanup_tmp_directories=True,
             temporary_path_class=atomicity.CommitFileTemporaryPath
             if on_bucket(workdir)
@@ -116,26 +138,29 @@ class Checkpointer:
         """Returns the step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, record: Record) -> None:
+    def save(
+        self, step: int, state: TrainState, record: Record, *, best: int | None = None
+    ) -> None:
         """Saves a state; returns as soon as the state has been copied from the device.
 
         Args:
           step: number of updates made.
           state: the state of a run or of many trials; it may be donated afterwards.
           record: everything else to restore, such as the history of epochs, as JSON values.
+          best: step of the checkpoint to keep beside the newest, or None.
 
         Raises:
           UserError: this save, or the one before it, failed.
         """
         extra = {
             "record": record,
-            "sha256": _leaf_sha256s(state),
+            "sha256": leaf_sha256s(state),
             "config_sha256": self._config_sha256,
         }
         with self._one_sentence():
             # Orbax waits for the previous save, whose callback still needs the previous step.
             self._manager.wait_until_finished()
-            self._saving = step
+            self._saving, self._kept.best = step, best
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -189,6 +214,36 @@ class Checkpointer:
             )
         return None
 
+    def restore_best(self, shapes: TrainState) -> tuple[TrainState, Record] | None:
+        """Restores the checkpoint that the newest one names as the best.
+
+        Args:
+          shapes: as in `restore_latest`.
+
+        Returns:
+          The state and the record, or None if there is no checkpoint.
+
+        Raises:
+          UserError: the run keeps no best checkpoint, or it is damaged.
+          Unusable: as in `restore_latest`.
+        """
+        newest = self.restore_latest(shapes)
+        if newest is None:
+            return None
+        best = newest[1].get("best")
+        if best is None:
+            raise UserError(
+                f"{self.directory} has no best checkpoint; the run needs checkpoint.keep_best=True"
+            )
+        place = self.directory / str(best["step"])
+        try:
+            _check_files(place)
+            return self._restore(best["step"], shapes)
+        except _Damaged as error:
+            raise UserError(
+                f"the best checkpoint {place} is damaged ({error}); use the newest one"
+            ) from error
+
     def _restore(self, step: int, shapes: TrainState) -> tuple[TrainState, Record]:
         try:
             # The record first, so that Orbax never starts to restore a state of other shapes.
@@ -199,14 +254,14 @@ class Checkpointer:
                     f"checkpoint {self.directory / str(step)} belongs to another config",
                     self.directory,
                 )
-            self._check_arrays(step, extra["sha256"].keys(), _leaves(shapes).keys())
+            self._check_arrays(step, extra["sha256"].keys(), leaves(shapes).keys())
             args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
             state = self._manager.restore(step, args=args).state
         except (_Damaged, Unusable):
             raise
         except Exception as error:  # a damaged file makes Orbax raise almost any type
             raise _Damaged(f"it cannot be read: {type(error).__name__}") from error
-        for name, sha256 in _leaf_sha256s(state).items():
+        for name, sha256 in leaf_sha256s(state).items():
             if extra["sha256"][name] != sha256:
                 raise _Damaged(f"state{name} differs from what was saved")
         return state, extra["record"]
@@ -311,43 +366,3 @@ def _files(directory: epath.Path) -> Iterator[epath.Path]:
 
 def _seal_text(seal: dict[str, str]) -> str:
     return json.dumps(seal, indent=1) + "\n"
-
-
-def _leaves(tree: Any) -> dict[str, Any]:
-    """Returns the arrays of a tree, or their shapes, by path, type, and shape."""
-    return {
-        f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}": leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _leaf_sha256s(tree: Any) -> dict[str, str]:
-    """Returns a hash of every array in a tree; a PRNG key is hashed by its data."""
-    return {
-        name: tree_sha256(
-            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        )
-        for name, leaf in _leaves(tree).items()
-    }
-
-
-def tree_sha256(tree: Any) -> str:
-    """Returns one hash of the paths, dtypes, shapes, and bytes of all arrays in a tree.
-
-    Args:
-      tree: pytree of arrays.
-
-    Returns:
-      64 hexadecimal digits.
-
-    >>> tree_sha256({"a": np.zeros(2)}) == tree_sha256({"a": np.zeros(2)})
-    True
-    >>> tree_sha256({"a": np.zeros(2)}) == tree_sha256({"a": np.zeros(2, np.float32)})
-    False
-    """
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

@@ -11,8 +11,8 @@ from experiments.errors import UserError
 from experiments.runtime import trained, workdir
 
 
-def write(directory: epath.Path, file: epath.Path) -> tuple[int, int]:
-    """Writes the weights of the newest checkpoint.
+def write(directory: epath.Path, file: epath.Path, which: str) -> tuple[int, int]:
+    """Writes the weights of a checkpoint.
 
     `flax.traverse_util.unflatten_dict(arrays, sep="/")` turns the arrays of the file into the
     variables of the network.
@@ -20,6 +20,7 @@ def write(directory: epath.Path, file: epath.Path) -> tuple[int, int]:
     Args:
       directory: directory of a finished or stopped run.
       file: the file to write; an older one is replaced.
+      which: a checkpoint in `trained.WHICH`.
 
     Returns:
       The step of the weights, and the number of arrays.
@@ -28,7 +29,7 @@ def write(directory: epath.Path, file: epath.Path) -> tuple[int, int]:
       UserError: the directory has no run or no checkpoint, the run is in progress, or the file
         cannot be written.
     """
-    run = trained.read_run(directory)
+    run = trained.read_run(directory, which)
     variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
     arrays = {name: np.asarray(array) for name, array in flatten_dict(variables, sep="/").items()}
     step = int(run.state.step)

@@ -281,7 +281,7 @@ def _train_epochs(
             signal = stop_request.signal()
             if signal and step < end_of_epoch:
                 if step > saved_step:
-                    progress.save(checkpointer, current, step=step)
+                    progress.save(checkpointer, experiment, current, step=step)
                 raise Stopped(signal, _where(step))
             current = _evaluate_epoch(setup, current, step)
             if telemetry:
@@ -291,7 +291,7 @@ def _train_epochs(
                 if telemetry:
                     telemetry.pictures(step, pictures)
             if step == num_steps or epoch % experiment.checkpoints.every_epochs == 0:
-                progress.save(checkpointer, current, step=step)
+                current = progress.save(checkpointer, experiment, current, step=step)
                 saved_step = step
     return current
 

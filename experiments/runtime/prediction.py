@@ -30,12 +30,13 @@ class Prediction(NamedTuple):
     probability: float
 
 
-def of_run(directory: epath.Path, options: Sampling) -> str:
-    """Returns what the newest state of a run predicts.
+def of_run(directory: epath.Path, options: Sampling, which: str = "newest") -> str:
+    """Returns what the state of a run predicts.
 
     Args:
       directory: directory of a run that is finished or stopped.
       options: how to draw a text.
+      which: a checkpoint in `trained.WHICH`.
 
     Returns:
       The text.
@@ -52,7 +53,7 @@ def of_run(directory: epath.Path, options: Sampling) -> str:
             "the directory of a classifier of images or of a language model"
         )
     with workdir.locked(directory):
-        state = trained.restore(directory, experiment)
+        state = trained.restore(directory, experiment, which)
     return predict(state, options)
 
 
@@ -65,7 +66,9 @@ def is_classifier(directory: epath.Path) -> bool:
     return trained.is_classification(trained.read_config(directory))
 
 
-def of_files(directory: epath.Path, files: Sequence[str]) -> list[Prediction]:
+def of_files(
+    directory: epath.Path, files: Sequence[str], which: str = "newest"
+) -> list[Prediction]:
     """Returns the classes of images.
 
     Files are treated as the test images of the run were: those of the size of the data set are
@@ -76,6 +79,7 @@ def of_files(directory: epath.Path, files: Sequence[str]) -> list[Prediction]:
       directory: directory of a run of image classification that is finished or stopped.
       files: paths of image files, or of NumPy files with an image [height, width, channels],
         without channels if it is gray, or with several images.
+      which: a checkpoint in `trained.WHICH`.
 
     Returns:
       One prediction for each image.
@@ -84,7 +88,7 @@ def of_files(directory: epath.Path, files: Sequence[str]) -> list[Prediction]:
       UserError: the network cannot be loaded, or a file cannot be read or has images of another
         shape.
     """
-    network = trained.load(directory)
+    network = trained.load(directory, which)
     found = []
     for file in files:
         images = _read(file, network)

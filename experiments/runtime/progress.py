@@ -1,5 +1,6 @@
 """The progress of a run: what a checkpoint holds, and how it is restored."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +36,8 @@ class Progress(NamedTuple):
       environment_changes: differences between the environments that computed it, oldest first.
       damaged: examples that were replaced because they cannot be read, as (0 for training or 1 for
         evaluation, index).
+      best: step and value of the evaluation with the best objective among the checkpoints that
+        were saved, or None if the run does not keep that checkpoint.
     """
 
     state: TrainState
@@ -45,6 +48,7 @@ class Progress(NamedTuple):
     environment: Environment
     environment_changes: list[Change]
     damaged: frozenset[tuple[int, int]] = frozenset()
+    best: dict[str, Any] | None = None
 
 
 def no_metrics(task: Task) -> Metrics:
@@ -55,17 +59,24 @@ def no_metrics(task: Task) -> Metrics:
     return jax.device_get(jax.jit(lambda: task.no_metrics())())
 
 
-def save(checkpointer: Checkpointer, progress: Progress, *, step: int) -> None:
+def save(
+    checkpointer: Checkpointer, experiment: Experiment, progress: Progress, *, step: int
+) -> Progress:
     """Saves the progress of a run at a step.
 
     Args:
       checkpointer: the checkpointer of the run.
+      experiment: the experiment.
       progress: the progress.
       step: number of updates made.
+
+    Returns:
+      The progress, with the best checkpoint so far.
 
     Raises:
       UserError: the save failed.
     """
+    best = _best(experiment, progress, step) if experiment.checkpoints.keep_best else None
     record = {
         "history": progress.history,
         "metrics": [leaf.item() for leaf in jax.tree.leaves(progress.metrics)],
@@ -74,8 +85,24 @@ def save(checkpointer: Checkpointer, progress: Progress, *, step: int) -> None:
         "environment": progress.environment,
         "environment_changes": progress.environment_changes,
         "damaged": sorted(progress.damaged),
+        "best": best,
     }
-    checkpointer.save(step, progress.state, record)
+    checkpointer.save(step, progress.state, record, best=best["step"] if best else None)
+    return progress._replace(best=best)
+
+
+def _best(experiment: Experiment, progress: Progress, step: int) -> dict[str, Any] | None:
+    """Returns the best evaluation of a saved checkpoint, with the one that is being saved."""
+    objective = experiment.task.objective
+    record = progress.history[-1] if progress.history else {}
+    value = record.get(f"test_{objective}")
+    if record.get("step") != step or value is None or not math.isfinite(value):
+        return progress.best  # not evaluated, such as in the middle of an epoch
+    values = [value] if progress.best is None else [progress.best["value"], value]
+    is_new = experiment.task.metrics[objective].best(values) == value
+    # Of equal values, the first one is the best.
+    is_new &= progress.best is None or progress.best["value"] != value
+    return {"step": step, "value": value} if is_new else progress.best
 
 
 def restore(
@@ -128,6 +155,7 @@ def restore(
             lambda: _changes(record, here, step=step, require_same=require_same_environment)
         ),
         damaged=frozenset((split, index) for split, index in record["damaged"]),
+        best=record["best"],
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from experiments.build.experiment import Experiment
-from experiments.runtime import checkpoint
+from experiments.runtime import hashes
 from experiments.runtime.progress import Progress
 from experiments.runtime.telemetry import finite
 from experiments.tasks.task import Floor
@@ -51,9 +51,10 @@ def of_run(
         "seconds": round(sum(record["seconds"] for record in history), 3),
         "examples_per_second": round(examples_per_second, 1),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(finished.state.params)),
-        "params_sha256": checkpoint.tree_sha256(finished.state.params),
+        "params_sha256": hashes.tree_sha256(finished.state.params),
         "rollbacks": finished.rollbacks,
         **({} if experiment.task.stream is None else {"damaged_examples": len(finished.damaged)}),
+        **({"best_checkpoint": finished.best} if experiment.checkpoints.keep_best else {}),
         "task": experiment.config["task"]["name"],
         **experiment.task.description(),
         "floors": {name: floor._asdict() for name, floor in floors.items()},

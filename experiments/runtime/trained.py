@@ -75,14 +75,15 @@ class Trained:
         return self._logits(self.variables, jnp.asarray(array))
 
 
-def load(directory: str | os.PathLike[str]) -> Trained:
+def load(directory: str | os.PathLike[str], which: str = "newest") -> Trained:
     """Loads the network of a run, which needs neither its data set nor its devices.
 
     Args:
       directory: directory of a finished or stopped run of image classification.
+      which: a checkpoint in `WHICH`.
 
     Returns:
-      The network, with the weights of the newest checkpoint, on the first device. With a
+      The network, with the weights of that checkpoint, on the first device. With a
       schedule-free optimizer, they are the averages that it evaluates.
 
     Raises:
@@ -94,7 +95,7 @@ def load(directory: str | os.PathLike[str]) -> Trained:
     described = read_inputs(place, config)
     classifier = stored.classifier(config, described)
     with workdir.locked(place):
-        state = restore(place, classifier.experiment)
+        state = restore(place, classifier.experiment, which)
     return Trained(
         variables={"params": state.params, "batch_stats": state.batch_stats},
         image_shape=described.image_shape,
@@ -121,12 +122,13 @@ class Run(NamedTuple):
     state: TrainState
 
 
-def read_run(directory: epath.Path) -> Run:
+def read_run(directory: epath.Path, which: str = "newest") -> Run:
     """Reads a run of any task.
 
     Args:
       directory: directory of a finished or stopped run. Tasks other than image classification need
         their data set.
+      which: a checkpoint in `WHICH`.
 
     Raises:
       UserError: the directory has no run or no checkpoint, or the run is in progress.
@@ -139,7 +141,7 @@ def read_run(directory: epath.Path) -> Run:
     else:
         experiment = stored.experiment(config)
     with workdir.locked(directory):
-        return Run(config, described, restore(directory, experiment))
+        return Run(config, described, restore(directory, experiment, which))
 
 
 def is_classification(config: Mapping[str, Any]) -> bool:
@@ -199,19 +201,22 @@ def read_inputs(directory: epath.Path, config: dict[str, Any]) -> Inputs:
         ) from error
 
 
-def restore(directory: epath.Path, experiment: Experiment) -> TrainState:
-    """Restores the newest undamaged checkpoint to the first device.
+def restore(directory: epath.Path, experiment: Experiment, which: str = "newest") -> TrainState:
+    """Restores a checkpoint to the first device.
 
     Args:
       directory: directory of the run, locked.
       experiment: the experiment of the run.
+      which: a checkpoint in `WHICH`.
 
     Returns:
       The state to evaluate.
 
     Raises:
-      UserError: there is no checkpoint, or all of them are damaged.
+      UserError: there is no such checkpoint, or it is damaged.
     """
+    if which not in WHICH:
+        raise UserError(f"which={which!r} is unknown; choose from {', '.join(WHICH)}")
     strategy = parallel.make_strategy("jit", jax.devices()[:1])
     programs = assemble.compiled(
         experiment.task,
@@ -229,8 +234,15 @@ def restore(directory: epath.Path, experiment: Experiment) -> TrainState:
         max_to_keep=experiment.checkpoints.max_to_keep,
         config_sha256=workdir.trajectory(experiment.config),
     ) as checkpointer:
-        restored = checkpointer.restore_latest(shapes)
+        restored = WHICH[which](checkpointer, shapes)
     if restored is None:
         raise UserError(f"{directory} has no checkpoint yet; train for an epoch, or until a signal")
     state, _ = restored
     return to_evaluate(state)
+
+
+# The checkpoint of a run: its newest undamaged one, or the one that `checkpoint.keep_best` keeps.
+WHICH: dict[str, Callable[[Checkpointer, TrainState], tuple[TrainState, Any] | None]] = {
+    "newest": Checkpointer.restore_latest,
+    "best": Checkpointer.restore_best,
+}

@@ -21,6 +21,7 @@ from experiments.errors import UserError
 MAY_CHANGE = (
     *("data.data_dir", "data.max_damaged", "data.workers", "parallel.strategy"),
     *("log_every_steps", "eval_batch_size", "checkpoint.every_epochs", "checkpoint.max_to_keep"),
+    "checkpoint.keep_best",
 )
 EPOCHS, TOTAL_EPOCHS = "epochs", "schedule.total_epochs"
 MAX_SHOWN = 8  # differing fields that an error lists

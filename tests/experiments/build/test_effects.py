@@ -142,6 +142,7 @@ VALUES = {
     "parallel.accumulate_steps": (2,),
     "checkpoint.every_epochs": (3,),
     "checkpoint.max_to_keep": (5,),
+    "checkpoint.keep_best": (True,),
 }
 # Other data sets need files. A task of the user's own is tested below.
 NEVER_ACTS_HERE = {

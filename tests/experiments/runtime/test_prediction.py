@@ -36,7 +36,7 @@ def classes(tmp_path, monkeypatch):
             _logits=logits_of,
             _probabilities=jax.nn.softmax,
         ).replace(**changes)
-        monkeypatch.setattr(trained, "load", lambda directory: network)
+        monkeypatch.setattr(trained, "load", lambda directory, which: network)
         return prediction.of_files(epath.Path(tmp_path), [str(file) for file in files])
 
     return predict

@@ -1,5 +1,8 @@
 """Saved progress is restored bit for bit; without a checkpoint, a run starts at step 0."""
 
+import dataclasses
+import math
+
 import chex
 import jax
 import numpy as np
@@ -59,7 +62,8 @@ def test_progress_restores_bit_for_bit(tmp_path, small_run):
         environment_changes=[{"step": 1, "changed": {"threads": [4, 2]}}],
     )
     with Checkpointer(epath.Path(tmp_path), max_to_keep=2, config_sha256="ours") as checkpointer:
-        progress.save(checkpointer, saved, step=4)
+        after = progress.save(checkpointer, small_run[0], saved, step=4)
+    assert after == saved  # nothing is the best by default
     restored = restore(tmp_path, small_run)
     assert restored[1:2] + restored[3:] == saved[1:2] + saved[3:]
     assert jax.tree.structure(restored.metrics) == jax.tree.structure(metrics)
@@ -74,3 +78,33 @@ def test_progress_restores_bit_for_bit(tmp_path, small_run):
         state.replace(key=jax.random.key_data(state.key)),
     )
     assert all(leaf.sharding == strategy.replicated for leaf in jax.tree.leaves(restored.state))
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [
+        ((0.3, 0.5, 0.4), 2),
+        ((0.5, 0.5, 0.2), 1),  # of equal values, the first one
+        ((math.nan, 0.1, None), 2),  # None: not evaluated, as in the middle of an epoch
+    ],
+)
+def test_best_evaluation_of_the_objective_is_known(small_run, values, best):
+    """The objective is the accuracy, whose direction is max."""
+    experiment, _, _ = small_run
+    experiment = dataclasses.replace(
+        experiment, checkpoints=experiment.checkpoints._replace(keep_best=True)
+    )
+    saved = []
+
+    class Fake:
+        def save(self, step, state, record, *, best):
+            saved.append((best, record["best"]["step"] if record["best"] else None))
+
+    current = progress.Progress(None, [], (), 0.0, [], {}, [])
+    for step, value in enumerate(values, start=1):
+        if value is not None:
+            record = {"step": step, "test_accuracy": value, "test_loss": -value}
+            current = current._replace(history=[*current.history, record])
+        current = progress.save(Fake(), experiment, current, step=step)
+    assert saved[-1] == (best, best)
+    assert current.best == {"step": best, "value": values[best - 1]}

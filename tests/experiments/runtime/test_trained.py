@@ -105,3 +105,27 @@ def test_damaged_inputs_of_a_finished_run_are_written_anew(run, tmp_path, capsys
     loop.run(small_experiment(**FIELDS), epath.Path(again))
     assert f"{again}/{inputs.FILE} is damaged" in capsys.readouterr().err
     assert (again / inputs.FILE).read_bytes() == content
+
+
+def test_best_checkpoint_is_loaded(tmp_path):
+    """The high learning rate of the third epoch spoils what the first two learned."""
+    fields = {
+        **{"epochs": 4.0, "model.width_multiplier": 0.1, "schedule.name": "cyclical_cosine"},
+        **{"schedule.init_decay_epochs": 2.0, "schedule.restart_interval_epochs": 10.0},
+        **{"schedule.peak_value": 0.1, "schedule.restart_value": 3.0},
+        **{"checkpoint.keep_best": True, "checkpoint.max_to_keep": 1},
+    }
+    summary, _ = loop.run(small_experiment(**fields), epath.Path(tmp_path))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    accuracies = [json.loads(line)["test_accuracy"] for line in lines]
+    assert max(accuracies) == accuracies[1] > accuracies[3]
+    assert summary["best_checkpoint"] == {"step": 10, "value": accuracies[1]}
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"10", "20"}
+    assert experiments.load(tmp_path).step == 20
+    best = experiments.load(tmp_path, which="best")
+    assert best.step == 10
+    digits = datasets.load(datasets.describe("digits", data_dir=None, image_size=None))
+    labels = np.argmax(best(digits.test_images), axis=1)
+    assert np.mean(labels == digits.test_labels) == pytest.approx(accuracies[1], abs=1e-6)
+    with pytest.raises(UserError, match=r"^which='last' is unknown; choose from newest, best$"):
+        experiments.load(tmp_path, which="last")
