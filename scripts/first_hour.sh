@@ -15,7 +15,7 @@ step() {
 }
 
 step "build the wheel and the source distribution"
-"$python" -m build --no-isolation --outdir "$place/dist" . >"$place/build.log" || {
+"$python" -m build --no-isolation --outdir "$place/dist" . >"$place/build.log" 2>&1 || {
     tail -n 20 "$place/build.log" >&2
     exit 1
 }

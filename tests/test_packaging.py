@@ -60,11 +60,14 @@ def command(installed, cwd, name, *arguments):
     script = cwd / "bin" / f"loganneal-{name}"
     script.parent.mkdir(exist_ok=True)
     script.write_text("import sys\nfrom experiments.console import main\nsys.exit(main())\n")
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    return python(installed, cwd, script, *arguments)
+
+
+def python(installed, cwd, *arguments):
     return subprocess.run(
-        [sys.executable, script, *arguments],
+        [sys.executable, *arguments],
         cwd=cwd,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
         check=False,
@@ -123,8 +126,14 @@ def test_config_of_the_users_own_imports_ours_and_its_neighbors(installed, tmp_p
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "own.py").write_text(OWN_CONFIG)
     (tmp_path / "configs" / "helper.py").write_text("EPOCHS = -3.0\n")
-    process = command(installed, tmp_path, "train", "--config=configs/own.py")
-    assert process.stderr.startswith("error: epochs=-3.0 is out of range"), process.stderr
+    (tmp_path / "configs" / "base.py").write_text("raise RuntimeError('the wrong base')\n")
+    own = "--config=configs/own.py"
+    # `python -m` puts the current directory before ours on the path, and a console script after.
+    for process in (
+        command(installed, tmp_path, "train", own),
+        python(installed, tmp_path, "-m", "experiments.train", own),
+    ):
+        assert process.stderr.startswith("error: epochs=-3.0 is out of range"), process.stderr
 
 
 def test_help_of_a_command_is_that_of_its_module(installed, tmp_path):
