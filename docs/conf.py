@@ -9,8 +9,9 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
-# The example with Keras must not write into the home directory. The notebook runs in a process of
-# its own, which imports the experiments from the repository.
+# The examples are small, so they run on the CPU. Keras must not write into the home directory. The
+# notebook runs in a process of its own, which imports the experiments from the repository.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["KERAS_HOME"] = str(ROOT / "build" / "keras")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 

@@ -53,8 +53,9 @@ class RepositoryLinks(SphinxTransform):
     """Makes the relative links of a page work on the site as they do in the repository.
 
     A link to a page becomes a link within the site, also on a page that includes a file of another
-    folder. A link to another file leads to the repository, if its address is known. Otherwise
-    Sphinx offers the file as a download.
+    folder. A link to the gallery or to a script in it leads to the page that is made from it. A
+    link to another file leads to the repository, if its address is known. Otherwise Sphinx offers
+    the file as a download.
     """
 
     default_priority = 500
@@ -70,7 +71,10 @@ class RepositoryLinks(SphinxTransform):
             if not target or not path.exists():
                 continue
             inside = path.is_relative_to(docs)
-            if inside and path.is_file() and (page := self.env.path2doc(path)):
+            page = self.env.path2doc(path) if inside and path.is_file() else None
+            if path.is_relative_to(docs / "gallery"):
+                page = f"auto_gallery/{path.stem if path.is_file() else 'index'}"
+            if page:
                 found: nodes.Element = addnodes.pending_xref(
                     refdomain="doc",
                     reftype="myst",

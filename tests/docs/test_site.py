@@ -62,6 +62,11 @@ def build(tmp_path, monkeypatch):
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n[other](docs/other.md#a-part)\n")
     docs = tmp_path / "docs"
     (docs / "data").mkdir(parents=True)
+    (docs / "gallery").mkdir()
+    (docs / "gallery" / "example.py").write_text("x = 1\n")
+    (docs / "auto_gallery").mkdir()
+    (docs / "auto_gallery" / "index.md").write_text("# Gallery\n")
+    (docs / "auto_gallery" / "example.md").write_text("# Example\n")
     (docs / "data" / "table.csv").write_text("a,b\n")
     (docs / "other.md").write_text("# Other\n\n## A part\n\n[start](index.md)\n")
     (docs / "changelog.md").write_text("```{include} ../CHANGELOG.md\n```\n")
@@ -69,7 +74,7 @@ def build(tmp_path, monkeypatch):
     def make(links, repository):
         conf = CONF.format(docs=str(DOCS), root=str(tmp_path), repository=repository)
         (docs / "conf.py").write_text(conf)
-        toctree = "```{toctree}\nother\nchangelog\n```\n"
+        toctree = "```{toctree}\n:glob:\n*\nauto_gallery/*\n```\n"
         (docs / "index.md").write_text(f"# Start\n\n{links}\n\n{toctree}")
         out = tmp_path / "out"
         assert build_main(["-q", "-n", "-W", "-E", str(docs), str(out)]) == 0
@@ -87,6 +92,13 @@ def test_links_that_leave_the_pages_lead_to_the_repository(build):
     assert 'href="https://example.org/project/tree/main/docs/data"' in pages["index"]
     assert re.search(r'href="_downloads/\w+/table\.csv"', pages["index"])
     assert 'href="other.html#a-part"' in pages["changelog"]
+
+
+@PARSER_IS_OLDER
+def test_links_to_examples_lead_to_their_pages(build):
+    page = build("[all](gallery) [one](gallery/example.py)", None)["index"]
+    assert 'href="auto_gallery/index.html"' in page
+    assert 'href="auto_gallery/example.html"' in page
 
 
 @PARSER_IS_OLDER
