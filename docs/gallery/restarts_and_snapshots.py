@@ -92,8 +92,8 @@ for end in ends:
 print(f"ensemble: {ensemble:.1%}")
 
 # %%
-# One run does not show which is better. The experiments evaluate snapshots and two other averages of
-# the weights over many seeds: see :doc:`/averaging`.
+# One run does not show which is better. The experiments evaluate snapshots and two other averages
+# of the weights over many seeds: see :doc:`/averaging`.
 
 figure, (top, bottom) = plt.subplots(2, sharex=True)
 top.plot(accuracies)
