@@ -24,6 +24,9 @@ def get_config() -> ConfigDict:
     config.eval_batch_size = 500
     config.log_every_steps = 50  # steps per dispatch and per progress report
 
+    # Directory of a run with whose newest weights this one begins (--init_from); None: random ones
+    config.init_from = config_dict.placeholder(str)
+
     config.task = ConfigDict()
     config.task.name = "classification"  # TASKS in experiments/build/tasks.py
     config.task.options = ConfigDict()  # fields of a task of your own; any names

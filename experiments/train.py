@@ -30,6 +30,9 @@ COORDINATOR_TIMEOUT = flags.DEFINE_float(
 EXTEND_TO_EPOCHS = flags.DEFINE_float(
     "extend_to_epochs", None, "Train the run in --workdir for more epochs, up to this number."
 )
+INIT_FROM = flags.DEFINE_string(
+    "init_from", None, "Directory of a run whose weights a new run begins with."
+)
 PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "Steps to trace for TensorBoard, as FIRST:END without END."
 )
@@ -51,6 +54,13 @@ def main() -> None:
     config = CONFIG.value
     if config is None and not (WORKDIR.value and EXTEND_TO_EPOCHS.value is not None):
         raise UserError("--config is missing; pass --config=configs/NAME.py")
+    given = cli.given_fields()
+    if INIT_FROM.value is not None:
+        if config is None:
+            raise UserError("--init_from needs --config, because it begins a new run")
+        with config.ignore_type():
+            config.init_from = INIT_FROM.value
+        given = (*given, "init_from")
     if config is not None:
         fields.check(config)
     workdir = epath.Path(cli.directory("workdir", WORKDIR.value or f"runs/{cli.config_name()}"))
@@ -78,7 +88,7 @@ def main() -> None:
             config = ConfigDict(processes.together(lambda: trained.read_config(workdir)))
         if epochs is not None:
             config = extension.extended(config, epochs)
-        experiment = processes.together(lambda: build(config, cli.given_fields()))
+        experiment = processes.together(lambda: build(config, given))
         if epochs is not None:
             sentence = extension.describe(experiment)
             if processes.is_first():

@@ -69,6 +69,7 @@ class Experiment:
       averaging: which averages of the weights to keep.
       guard: what to do about a loss that spikes.
       checkpoints: when to save.
+      init_from: directory of a run whose weights this run begins with, or None for random ones.
     """
 
     config: dict[str, Any]
@@ -85,6 +86,7 @@ class Experiment:
     averaging: Averaging
     guard: Guard
     checkpoints: Checkpoints
+    init_from: str | None = None
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -188,6 +190,7 @@ def of_task(config: ConfigDict, task: Task) -> Experiment:
             config.checkpoint.max_to_keep,
             config.checkpoint.keep_best,
         ),
+        init_from=config.init_from,
     )
 
 

@@ -201,6 +201,11 @@ def _check_grid(config: ConfigDict) -> None:
 
 
 def _check_trial(config: ConfigDict, setting: str) -> None:
+    if config.init_from is not None:
+        raise UserError(
+            f"setting {setting!r}: init_from={config.init_from!r} does not work in a sweep, whose "
+            "trials begin with random weights; use experiments.train"
+        )
     if config.guard.loss_threshold is not None or config.guard.max_rollbacks:
         raise UserError(
             f"setting {setting!r}: a sweep runs every trial to its end, so it does not support "

@@ -25,6 +25,7 @@ from experiments.runtime import (
     beginning,
     feed,
     guard,
+    initial,
     memory,
     processes,
     progress,
@@ -120,6 +121,7 @@ def run(
         data = processes.together(lambda: feed.read(experiment))
         check = functools.partial(memory.check, num_devices=jax.device_count())
         processes.together(functools.partial(check, experiment, programs, data.test))
+        processes.together(lambda: initial.check(experiment, directory))
     with contextlib.ExitStack() as stack:
         processes.together(lambda: beginning.claim(experiment, directory, stack, extend=extend))
         results = processes.together(lambda: beginning.read_summary(directory))
@@ -182,17 +184,19 @@ def train(
         data = data or processes.together(lambda: feed.read(experiment))
         floors = processes.together(experiment.task.floors)
         processes.together(lambda: beginning.store_inputs(experiment, directory))
+        weights = processes.together(lambda: initial.prepare(experiment, directory))
         data_feed = feed.make_feed(experiment, data, strategy)
-        initial = programs or _programs(experiment, strategy)
-        wait_for_compiler = data_feed.compile_ahead(initial)
+        first = programs or _programs(experiment, strategy)
+        wait_for_compiler = data_feed.compile_ahead(first)
         no_metrics = progress.no_metrics(experiment.task)
         finished = None
         while finished is None:
             newest = progress.restore(
                 checkpointer,
                 experiment,
-                initial,
+                first,
                 strategy,
+                begin=initial.beginning_with(weights, experiment, strategy),
                 require_same_environment=require_same_environment,
             )
             # The checkpoint may be older than the last rollbacks of this process.
@@ -200,7 +204,7 @@ def train(
             adjusted = guard.adjusted(experiment, newest.rollbacks)
             setup = Setup(
                 experiment=adjusted,
-                programs=_programs(adjusted, strategy) if newest.rollbacks else initial,
+                programs=_programs(adjusted, strategy) if newest.rollbacks else first,
                 learning_rates=np.asarray(
                     loganneal_jax.tabulate(adjusted.schedule, adjusted.num_steps)
                 ),
@@ -208,7 +212,7 @@ def train(
                 no_metrics=no_metrics,
                 floors=floors,
             )
-            if setup.programs is initial:
+            if setup.programs is first:
                 wait_for_compiler()
             try:
                 finished = _train_epochs(
@@ -224,6 +228,8 @@ def train(
                 )
                 rollbacks = [*newest.rollbacks, rollback]
     results = summary.of_run(experiment, finished, floors)
+    if weights:
+        results["init_from"] = weights.description
     if processes.is_first():
         summary.warn_of_divergence(experiment, finished.history)
         files = ("config.json", METRICS, *([inputs.FILE] if experiment.task.inputs else []))

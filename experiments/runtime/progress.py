@@ -1,6 +1,7 @@
 """The progress of a run: what a checkpoint holds, and how it is restored."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -111,6 +112,7 @@ def restore(
     programs: Programs,
     strategy: Strategy,
     *,
+    begin: Callable[[TrainState], TrainState] = lambda state: state,
     require_same_environment: bool = False,
 ) -> Progress:
     """Restores the progress from the newest checkpoint, or starts a new run.
@@ -120,6 +122,7 @@ def restore(
       experiment: the experiment.
       programs: its compiled programs.
       strategy: how devices share a step.
+      begin: changes the state of a new run.
       require_same_environment: whether to refuse an environment that may compute other bits than
         the one that saved the checkpoint. Otherwise there is a warning.
 
@@ -138,7 +141,7 @@ def restore(
     )
     restored = checkpointer.restore_latest(shapes)
     if restored is None:
-        return Progress(programs.init(data), [], zero_metrics, 0.0, [], here, [])
+        return Progress(begin(programs.init(data)), [], zero_metrics, 0.0, [], here, [])
     state, record = restored
     # JSON keeps plain numbers, so restore each metric's dtype.
     zeros, treedef = jax.tree.flatten(zero_metrics)

@@ -26,6 +26,7 @@ def command(*arguments):
     return commands.run("experiments.export", *arguments)
 
 
+@pytest.mark.slow
 def test_exported_weights_are_those_of_the_network(run, tmp_path):
     file = tmp_path / "weights.safetensors"
     process = command(str(run), str(file))
@@ -61,6 +62,7 @@ def test_unusable_arguments_are_refused(arguments, message):
     assert process.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_missing_directory_of_the_file_is_refused(run, tmp_path):
     process = command(str(run), str(tmp_path / "nowhere" / "a.safetensors"))
     assert process.returncode == 2

@@ -48,6 +48,7 @@ VALUES = {
     "batch_size": (32,),
     "eval_batch_size": (100,),
     "log_every_steps": (7,),
+    "init_from": ("runs/other",),
     "task.name": (f"{__name__}:other_task",),
     "linear_regression.dimensions": (3, REGRESSION),
     "linear_regression.exponent": (2.0, REGRESSION),
@@ -171,7 +172,7 @@ def quick_outcome(experiment):
         np.asarray(loganneal_jax.tabulate(experiment.schedule, experiment.num_steps)).tobytes(),
         *(experiment.weight_decay, experiment.batches, experiment.num_steps, experiment.seed),
         *(experiment.log_every_steps, experiment.accumulate_steps, experiment.strategy),
-        *(experiment.averaging, experiment.guard, experiment.checkpoints),
+        *(experiment.averaging, experiment.guard, experiment.checkpoints, experiment.init_from),
         *(experiment.task.data, experiment.task.model),
         experiment.task.num_train,
         experiment.config["schedule"]["total_epochs"],  # the summary shows it

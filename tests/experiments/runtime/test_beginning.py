@@ -62,6 +62,7 @@ def test_run_of_another_config_is_not_extended(runs, tmp_path):
     assert {file: file.read_bytes() for file in runs[0].glob("*.json*")} == before
 
 
+@pytest.mark.slow
 def test_command_extends_the_run_in_its_directory(runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)

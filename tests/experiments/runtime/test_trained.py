@@ -107,6 +107,7 @@ def test_damaged_inputs_of_a_finished_run_are_written_anew(run, tmp_path, capsys
     assert (again / inputs.FILE).read_bytes() == content
 
 
+@pytest.mark.slow
 def test_best_checkpoint_is_loaded(tmp_path):
     """The high learning rate of the third epoch spoils what the first two learned."""
     fields = {
