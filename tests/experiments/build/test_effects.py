@@ -9,11 +9,12 @@ import pytest
 
 import loganneal_jax
 from configs import base, quickstart
-from experiments.build import effects
+from experiments.build import effects, features
 from experiments.build.experiment import build
 from experiments.errors import UserError
 from experiments.program import parallel
 from tests.experiments.build.edits import assert_one_sentence, change, leaves
+from tests.experiments.models.networks import use_few_blocks
 
 PLAIN = {
     **{"data.name": "digits", "data.augment": False, "epochs": 4.0, "batch_size": 64},
@@ -152,6 +153,13 @@ NEVER_ACTS_HERE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def quick_networks(monkeypatch):
+    """Shortens deep networks, and trains no classifier of features, which no training step uses."""
+    use_few_blocks(monkeypatch)
+    monkeypatch.setattr(features, "extractor", lambda dataset: None)
+
+
 def other_task(config, axis_name):
     """A task of the user's own: classification under another name."""
     from experiments.build.tasks import TASKS
@@ -166,10 +174,18 @@ def config_of(fields):
     return config
 
 
+def rates_of(experiment):
+    """Returns the learning rates of all steps; the last one fills the table of a short run."""
+    length = max(SHORT, experiment.num_steps)
+    steps = np.minimum(np.arange(length, dtype=np.int32), experiment.num_steps - 1)
+    with jax.disable_jit():  # an operation of one shape compiles once for all schedules
+        return np.asarray(experiment.schedule(jax.device_put(steps))).tobytes()
+
+
 def quick_outcome(experiment):
     """Everything about an experiment except the program of its task."""
     return (
-        np.asarray(loganneal_jax.tabulate(experiment.schedule, experiment.num_steps)).tobytes(),
+        rates_of(experiment),
         *(experiment.weight_decay, experiment.batches, experiment.num_steps, experiment.seed),
         *(experiment.log_every_steps, experiment.accumulate_steps, experiment.strategy),
         *(experiment.averaging, experiment.guard, experiment.checkpoints, experiment.init_from),
@@ -201,6 +217,7 @@ def slow_outcome(experiment):
     return *hashes, str(jax.make_jaxpr(train_step)(state, split, indices))
 
 
+SHORT = 400  # steps of a run
 BUILT = {}  # experiments and their outcomes by config, built once for all fields
 TRACED = {}  # slow outcomes of the same
 

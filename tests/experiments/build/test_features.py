@@ -40,9 +40,12 @@ def test_stored_weights_have_their_hash_and_a_small_file():
 @pytest.mark.skipif("TFDS_DATA_DIR" not in os.environ, reason="needs prepared data sets")
 def test_stored_classifier_recognizes_test_images():
     info = datasets.describe("mnist", data_dir=None, image_size=None)
-    data = datasets.load(info)
-    weights = features._stored(info)
-    assert accuracy_of(weights, info, data.test_images[:2000], data.test_labels[:2000]) > 0.97
+    source = info.builder.as_data_source(split="test[:2000]")
+    images, labels = (
+        np.stack([example[name] for example in source]) for name in ("image", "label")
+    )
+    assert images.shape == (2000, 28, 28, 1)
+    assert accuracy_of(features._stored(info), info, images, labels) > 0.97
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from experiments.tasks import adversarial
 from experiments.tasks.losses import LOSSES
 from loganneal_jax import cyclical, phases
 from tests.experiments.build.edits import MISSING, assert_one_sentence, change, leaves
+from tests.experiments.models.networks import use_few_blocks
 
 # The names that each field accepts, from the module that owns them.
 CHOICES = {
@@ -292,13 +293,15 @@ def accepted_of_generated(count):
     return accepted
 
 
-def test_generated_config_is_refused_in_one_sentence_or_can_be_trained():
+def test_generated_config_is_refused_in_one_sentence_or_can_be_trained(monkeypatch):
+    use_few_blocks(monkeypatch)
     accepted_of_generated(150)
 
 
 @pytest.mark.slow
 def test_any_of_many_generated_configs_is_refused_or_can_be_trained(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    use_few_blocks(monkeypatch)
     # A few small networks take a step.
     quick = [
         (config, experiment)

@@ -9,7 +9,7 @@ from configs import base
 from experiments.build import models
 from experiments.errors import UserError
 from experiments.models.layers import VARIANTS
-from tests.experiments.models.networks import shapes_of
+from tests.experiments.models.networks import shapes_of, use_few_blocks
 
 
 def section(**changes):
@@ -27,7 +27,8 @@ def make(config, side=32, **options):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", models.MODELS)
-def test_smallest_image_is_accepted_and_a_smaller_one_refused(name, variant):
+def test_smallest_image_is_accepted_and_a_smaller_one_refused(name, variant, monkeypatch):
+    use_few_blocks(monkeypatch)
     config = section(name=name, variant=variant, auxiliary_heads=True)
     factory = models.MODELS[name]
     side = factory(config, 10, models.make_layers(jnp.float32)).min_image_side
@@ -97,7 +98,8 @@ def test_factory_outside_the_package_builds_a_model(attention):
 
 
 @pytest.mark.parametrize("name", ["vgg9", "resnet10", "densenet100", "googlenet", "xception"])
-def test_every_batch_norm_averages_over_the_mapped_axis(name):
+def test_every_batch_norm_averages_over_the_mapped_axis(name, monkeypatch):
+    use_few_blocks(monkeypatch)
     images = jnp.zeros((2, 32, 32, 3))
     config = section(name=name, batch_norm=True, auxiliary_heads=True)
 
