@@ -55,12 +55,12 @@ def installed(distributions, tmp_path_factory):
     return site
 
 
-def command(installed, cwd, name, *arguments):
+def command(installed, cwd, name, *arguments, switches=()):
     """Runs a command as its console script does, with the wheel before the clone on the path."""
     script = cwd / "bin" / f"loganneal-{name}"
     script.parent.mkdir(exist_ok=True)
     script.write_text("import sys\nfrom experiments.console import main\nsys.exit(main())\n")
-    return python(installed, cwd, script, *arguments)
+    return python(installed, cwd, *switches, script, *arguments)
 
 
 def python(installed, cwd, *arguments):
@@ -141,3 +141,20 @@ def test_help_of_a_command_is_that_of_its_module(installed, tmp_path):
     assert process.returncode == 0
     assert process.stdout.startswith("Trains one model: ")
     assert str(installed / "experiments" / "train.py") in process.stdout
+
+
+def test_command_without_the_extra_is_one_sentence(installed, tmp_path):
+    # -S leaves site-packages out, so that only the wheel is installed.
+    process = command(installed, tmp_path, "train", "--config=quickstart", switches=["-S"])
+    assert process.returncode == 2
+    assert process.stderr == (
+        "error: loganneal-train needs more packages than the library; run pip install "
+        "'loganneal-jax[experiments]'\n"
+    )
+
+
+def test_module_in_the_current_directory_can_be_imported(installed, tmp_path):
+    (tmp_path / "own_module.py").write_text("from configs.quickstart import get_config\n")
+    (tmp_path / "own.py").write_text("from own_module import get_config\n")
+    process = command(installed, tmp_path, "train", "--config=own.py", "--config.epochs=-1")
+    assert process.stderr.startswith("error: epochs=-1.0 is out of range"), process.stderr
