@@ -1,7 +1,7 @@
 """Writes tables and figures: python -m experiments.report RESULTS... [--out=DIR] [--baseline=NAME].
 
 RESULTS are the directories of finished single runs and sweeps, in any mix. Each data set gets its
-own tables.
+own tables. A report on single runs begins with the differences between their configs.
 """
 
 import os
@@ -22,7 +22,9 @@ def main(*arguments: str) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     out = Path(flags.FLAGS.out).expanduser()
     directories = [Path(argument).expanduser() for argument in arguments]
-    number = report.write(directories, out, baseline=flags.FLAGS.baseline)
+    number = report.write(
+        directories, out, baseline=flags.FLAGS.baseline, labels=flags.FLAGS.labels
+    )
     print(f"wrote {out / 'report.md'} with {number} tables and figures")
 
 
@@ -33,6 +35,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_string(
         "baseline", None, "Method to compare with. Defaults to cosine, or else the first method."
+    )
+    flags.DEFINE_list(
+        "labels",
+        [],
+        "Comma-separated names of single runs, in the order of RESULTS. Defaults to the schedules, "
+        "optimizers, and fields that differ.",
     )
 
 

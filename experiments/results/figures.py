@@ -1,33 +1,43 @@
-"""Draws curves over epochs: the mean over trials, its interval, and the learning rate below."""
+"""Draws curves over epochs: one method against the baseline in each panel, and learning rates."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from experiments.results import intervals, tables
+from experiments.results import intervals, ranking, style
 from experiments.results.described import Metric
 from experiments.results.learning_rates import Rates
 from experiments.results.rows import TRIAL
+from experiments.results.style import Role
 
-MAX_COLUMNS = 3
-PANEL_INCHES = (4.6, 4.6)
-LEGEND_COLUMNS_PER_PANEL = 2
-LEGEND_LINE_INCHES = 0.2
-LEGEND_LABEL_LETTERS = 30
+MAX_COLUMNS = 4
+PANEL_INCHES = 1.75  # height of the two axes of a method
+FRAME_INCHES = 0.6  # height of the label below and the legend
+TITLE_LETTERS = 24  # in a panel of a quarter of the width
 STEPS_LINE_WIDTH = 0.8
-COLORS = (
-    *("#1d4ed8", "#ea580c", "#15803d", "#b91c1c", "#7c3aed"),
-    *("#0891b2", "#a16207", "#db2777", "#4b5563"),
-)
-LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
-# At most this percentage of the means in the second half of training may lie below the panel.
+LINE_WIDTH = 1.3
+# With several methods, at most this percentage of the means in the second half of training may lie
+# below the panel.
 HIDDEN_PERCENT = 10
+SEVERAL = 5
+# A learning rate below this share of the axis looks like zero, so the panel has its number.
+SMALL_RATE = 0.05
+
+
+class _Curve(NamedTuple):
+    """The mean of a method at each epoch, and its interval or range, `[epochs]` each."""
+
+    epochs: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray | None
+    high: np.ndarray | None
 
 
 def draw(
@@ -35,22 +45,27 @@ def draw(
     trials: pd.DataFrame,
     split: str,
     metric: Metric,
-    rates: Mapping[tuple[str, str], Rates],
+    rates: Mapping[str, Rates],
+    roles: Mapping[str, Role],
     *,
+    objective: Metric,
     chance: float | None,
     floors: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
-    """Draws one panel per model, with the learning rate over the same epochs below it.
+    """Draws one panel per method of one model, the best first, with its learning rate below.
 
-    The axis of a metric to maximize is cut to where the curves end, and names the methods below it.
-    The axis of a metric to minimize is logarithmic, unless a mean is negative.
+    All panels have the same axes. The axis of a metric to maximize is cut to where the curves end,
+    and a panel notes where its method ends below it. The axis of a metric to minimize is
+    logarithmic, unless a mean is negative.
 
     Args:
-      rows: final rows of one data set, as returned by `read.read`.
+      rows: final rows of one data set and one model, as returned by `read.read`.
       trials: their summaries, as returned by `failures.per_trial`.
       split: "train" or "test"; the latter may be a validation split, according to `rows.split`.
       metric: the metric to draw.
-      rates: model and method -> learning rates.
+      rates: method -> learning rates.
+      roles: method -> how it looks. The baseline is in the panels of all other methods.
+      objective: the metric that `trials` summarizes, by which the panels are sorted.
       chance: chance level of the metric, if there is one.
       floors: what the metric is compared with, such as "entropy rate of the chain", and its values,
         drawn as dotted lines.
@@ -60,50 +75,65 @@ def draw(
       the range of two trials. From the epoch at which a trial diverged, it counts with the chance
       level, or with the worst value in the figure.
     """
-    methods = tables.in_order(rows.setting)
-    models = sorted(rows.model.unique())
-    columns = min(len(models), MAX_COLUMNS)
-    bands = -(-len(models) // columns)
-    legend_columns = LEGEND_COLUMNS_PER_PANEL * columns
-    labels = {method: _label(method + _remark(trials, method)) for method in methods}
-    entries = [*labels.values(), *map(_label, floors or {})]
-    legend_inches = LEGEND_LINE_INCHES * _legend_lines(entries, legend_columns)
-    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * bands + legend_inches)
-    figure = Figure(figsize=size, dpi=130, layout="constrained")
-    grid = figure.subplots(
-        2 * bands, columns, sharex=True, squeeze=False, height_ratios=[3, 1] * bands
-    )
-    uppers, lowers = grid[::2].flat, grid[1::2].flat
-    for axis in (*uppers[len(models) :], *lowers[len(models) :]):
+    methods = ranking.best_first(trials, objective)
+    baseline = next((name for name in methods if roles[name] is style.BASELINE), None)
+    shown = [name for name in methods if name != baseline] or methods
+    columns = min(len(shown), MAX_COLUMNS)
+    bands = -(-len(shown) // columns)
+    lines_of_title = max(_title(name, trials, columns).count("\n") + 1 for name in shown)
+    height = (PANEL_INCHES + 0.13 * (lines_of_title - 1)) * bands * (1.25 if columns < 3 else 1)
+    figure = style.make_figure(height + FRAME_INCHES)
+    heights = [*[2.6, 1] * bands]
+    grid = figure.subplots(2 * bands, columns, sharex=True, squeeze=False, height_ratios=heights)
+    uppers, lowers = list(grid[::2].flat), list(grid[1::2].flat)
+    for axis in (*uppers[len(shown) :], *lowers[len(shown) :]):
         axis.remove()
-    rows = _scored(rows, f"{split}_{metric.name}", metric, chance)
-    for model, upper, lower in zip(models, uppers, lowers, strict=False):
-        means = _draw_curves(rows[rows.model == model], metric.scale, methods, upper)
-        values = [value for of in (floors or {}).values() for value in of]
-        for value in values:
-            upper.axhline(metric.scale * value, color="black", linestyle=":", linewidth=1)
-        _limit(upper, means, metric, values)
-        _draw_rates({m: of for (name, m), of in rates.items() if name == model}, methods, lower)
-        upper.set_title(_plain(model), fontsize=10)
+    uppers, lowers = uppers[: len(shown)], lowers[: len(shown)]
+    curves = _curves(_scored(rows, f"{split}_{metric.name}", metric, chance), metric.scale)
+    levels = [metric.scale * value for of in (floors or {}).values() for value in of]
+    limits = _limits([curve.mean for curve in curves.values()], metric, levels)
+    rate_limits = _rate_limits(rates)
+    for method, upper, lower in zip(shown, uppers, lowers, strict=True):
+        pair = [name for name in (baseline, method) if name is not None]
+        for name in dict.fromkeys(pair):
+            if name in curves:
+                _draw_curve(upper, curves[name], roles[name])
+            if name in rates:
+                _draw_rates(lower, rates[name], roles[name])
+        for level in levels:
+            upper.axhline(level, color="black", linestyle=":", linewidth=1)
+        _note(upper, curves.get(method), limits)
+        title = _title(method, trials, columns)
+        weight = "bold" if roles[method] is style.LOG else "normal"
+        color = style.LOG.color if roles[method] is style.LOG else "black"
+        upper.set_title(title, fontsize=style.NORMAL, color=color, fontweight=weight)
+        _set_limits(upper, limits)
+        lower.set_ylim(*rate_limits)
         lower.set_xlim(0, rows.epoch.max())
-        lower.set_xlabel("epoch", fontsize=9)
-        lower.tick_params(labelbottom=True)
+        lower.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        if method in rates:
+            _note_rate(lower, rates[method], rate_limits)
         for axis in (upper, lower):
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.tick_params(which="both", labelsize=8)
-    shown = "train" if split == "train" else rows.split.iloc[0]
-    label = f"{shown} {metric.label}" + (" (%)" if metric.percent else "")
-    for upper, lower in zip(grid[::2, 0], grid[1::2, 0], strict=True):
-        upper.set_ylabel(label, fontsize=9)
-        lower.set_ylabel("learning rate", fontsize=9)
-    handles = [
-        Line2D([], [], **_style(methods, method), label=labels[method]) for method in methods
-    ]
+            style.tidy(axis)
+            axis.grid(color=style.GRID, linewidth=0.5)
+            axis.set_axisbelow(True)
+    _label_edges(uppers, lowers, columns)
+    part = "train" if split == "train" else rows.split.iloc[0]
+    label = f"{part} {metric.label}" + (" (%)" if metric.percent else "")
+    figure.supylabel(label, fontsize=style.NORMAL)
+    figure.supxlabel("epoch; below each panel, the learning rate", fontsize=style.NORMAL)
+    handles = _handles({name: roles[name] for name in methods})
     handles += [
-        Line2D([], [], color="black", linestyle=":", linewidth=1, label=_label(meaning))
+        Line2D([], [], color="black", linestyle=":", linewidth=1, label=style.plain(meaning))
         for meaning in floors or {}
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns, fontsize=8)
+    figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=len(handles),
+        fontsize=style.SMALL,
+        frameon=False,
+    )
     return figure
 
 
@@ -115,121 +145,178 @@ def _scored(rows: pd.DataFrame, column: str, metric: Metric, chance: float | Non
     return rows.assign(value=rows[column].where(~rows.diverged, score))
 
 
-def _draw_curves(
-    rows: pd.DataFrame, scale: float, methods: Sequence[str], axis: Axes
-) -> dict[str, np.ndarray]:
-    """Draws the curves of one model and returns the mean of each method, `[epochs]`."""
-    means = {}
+def _curves(rows: pd.DataFrame, scale: float) -> dict[str, _Curve]:
+    """Returns the curve of each method that has a value at every epoch."""
+    curves = {}
     rows = rows.assign(line=rows.groupby(TRIAL).cumcount())
-    for method in methods:
-        trials = rows[rows.setting == method]
-        if trials.empty or trials.value.isna().any():
+    for method, trials in rows.groupby("setting"):
+        if trials.value.isna().any():
             continue
-        style = _style(methods, method)
         epochs = trials.groupby("line").epoch.first().to_numpy()
         values = scale * trials.pivot(index="seed", columns="line", values="value").to_numpy()
         mean, half_width = intervals.mean_interval(values)
-        # A line through a single point is invisible, so mark the point.
-        axis.plot(epochs, mean, **style, marker="." if len(epochs) == 1 else None)
-        if len(values) > 1:
-            low, high = mean - half_width, mean + half_width
-            if len(values) < intervals.FEWEST_TRIALS:
-                low, high = values.min(axis=0), values.max(axis=0)
-            axis.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)
-        means[method] = mean
-    return means
+        low, high = mean - half_width, mean + half_width
+        if len(values) < intervals.FEWEST_TRIALS:
+            low, high = values.min(axis=0), values.max(axis=0)
+        alone = len(values) == 1
+        curves[method] = _Curve(epochs, mean, None if alone else low, None if alone else high)
+    return curves
 
 
-def _draw_rates(rates: Mapping[str, Rates], methods: Sequence[str], axis: Axes) -> None:
+def _draw_curve(axis: Axes, curve: _Curve, role: Role) -> None:
+    # A line through a single point is invisible, so mark the point.
+    marker = "." if len(curve.epochs) == 1 else None
+    axis.plot(
+        curve.epochs,
+        curve.mean,
+        color=role.color,
+        linestyle=role.line,
+        linewidth=LINE_WIDTH,
+        marker=marker,
+    )
+    if curve.low is not None and curve.high is not None:
+        axis.fill_between(
+            curve.epochs, curve.low, curve.high, color=role.color, alpha=0.18, linewidth=0
+        )
+
+
+def _draw_rates(axis: Axes, rates: Rates, role: Role) -> None:
     """Draws learning rates: thin lines if they show every step, because spikes overlap."""
-    for method, (epochs, values, every_step) in rates.items():
-        style = _style(methods, method)
-        if every_step:
-            style["linewidth"] = STEPS_LINE_WIDTH
-        axis.plot(epochs, values, **style, marker="." if len(epochs) == 1 else None)
-    if not any((of.values < 0).any() for of in rates.values()):
-        axis.set_ylim(bottom=0)
+    axis.plot(
+        rates.epochs,
+        rates.values,
+        color=role.color,
+        linestyle=role.line,
+        linewidth=STEPS_LINE_WIDTH if rates.every_step else LINE_WIDTH,
+        marker="." if len(rates.epochs) == 1 else None,
+    )
 
 
-def _limit(
-    axis: Axes, means: dict[str, np.ndarray], metric: Metric, floors: Sequence[float]
-) -> None:
-    """Sets the vertical scale and range, and names the methods that end below it.
+class _Limits(NamedTuple):
+    scale: str
+    low: float | None
+    high: float | None
+
+
+def _limits(means: Sequence[np.ndarray], metric: Metric, floors: Sequence[float]) -> _Limits:
+    """Returns the vertical scale and range.
 
     Only the means and, for a metric to minimize, the floors determine the range, because the
     interval of two trials can be very wide.
     """
     if not means:
-        return
-    drawn = np.array(list(means.values()))
+        return _Limits("linear", None, None)
+    drawn = np.concatenate(means)
     if metric.direction == "min":
         positive = drawn[drawn > 0]
         if positive.size and drawn.min() >= 0:
-            axis.set_yscale("log")
-            low = min([positive.min(), *(metric.scale * value for value in floors if value > 0)])
-            axis.set_ylim(0.8 * low, 1.25 * positive.max())
-        return
-    bottom = np.percentile(drawn[:, drawn.shape[1] // 2 :], HIDDEN_PERCENT)
+            low = min([positive.min(), *(value for value in floors if value > 0)])
+            return _Limits("log", 0.8 * low, 1.25 * positive.max())
+        return _Limits("linear", None, None)
+    second_halves = np.concatenate([mean[len(mean) // 2 :] for mean in means])
+    bottom = np.percentile(second_halves, HIDDEN_PERCENT if len(means) >= SEVERAL else 0)
     margin = 0.1 * (drawn.max() - bottom)
-    if margin > 0:
-        top = drawn.max() + margin
-        axis.set_ylim(bottom - margin, min(top, 100) if metric.percent else top)
-        below = [method for method, mean in means.items() if mean[-1] < bottom - margin]
-        if below:
-            axis.text(
-                0.01,
-                0.02,
-                _plain(f"below: {', '.join(below)}"),
-                transform=axis.transAxes,
-                fontsize=8,
-                zorder=10,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+    if margin <= 0:
+        return _Limits("linear", None, None)
+    top = drawn.max() + margin
+    return _Limits("linear", bottom - margin, min(top, 100) if metric.percent else top)
+
+
+def _set_limits(axis: Axes, limits: _Limits) -> None:
+    axis.set_yscale(limits.scale)
+    if limits.low is not None:
+        axis.set_ylim(limits.low, limits.high)
+
+
+def _rate_limits(rates: Mapping[str, Rates]) -> tuple[float, float]:
+    """Returns the range of all learning rates, from 0 unless one is negative."""
+    values = [of.values[np.isfinite(of.values)] for of in rates.values()]
+    lows, highs = ([edge(of) for of in values if of.size] for edge in (np.min, np.max))
+    low, high = min([0.0, *lows]), max([0.0, *highs])
+    margin = 0.06 * (high - low) or 1.0
+    return low - (margin if low < 0 else 0.0), high + margin
+
+
+def _note(axis: Axes, curve: _Curve | None, limits: _Limits) -> None:
+    """Says in the panel if there is no curve, or if it ends below the axis."""
+    if curve is None:
+        text = "diverged: no value"
+    elif limits.scale == "linear" and limits.low is not None and curve.mean[-1] < limits.low:
+        text = f"ends at {curve.mean[-1]:.4g}"
+    else:
+        return
+    _write(axis, text, 0.5, 0.06)
+
+
+def _note_rate(axis: Axes, rates: Rates, limits: tuple[float, float]) -> None:
+    """Writes the highest learning rate of a method if it looks like zero."""
+    highest = np.abs(rates.values[np.isfinite(rates.values)]).max(initial=0)
+    if 0 < highest < SMALL_RATE * limits[1]:
+        _write(axis, f"at most {highest:.2g}", 0.75, 0.6)
+
+
+def _write(axis: Axes, text: str, right: float, up: float) -> None:
+    """Writes text into a panel, at a share of its width and height."""
+    axis.text(
+        right,
+        up,
+        text,
+        transform=axis.transAxes,
+        ha="center",
+        fontsize=style.SMALL,
+        zorder=10,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+    )
+
+
+def _label_edges(uppers: Sequence[Axes], lowers: Sequence[Axes], columns: int) -> None:
+    """Shows numbers on the leftmost and lowest axes only, because all panels share their axes."""
+    for place, (upper, lower) in enumerate(zip(uppers, lowers, strict=True)):
+        is_lowest = place + columns >= len(uppers)
+        upper.tick_params(labelbottom=False)
+        lower.tick_params(labelbottom=is_lowest)
+        if place % columns:
+            upper.tick_params(labelleft=False, which="both")
+            lower.tick_params(labelleft=False)
+
+
+def _title(method: str, trials: pd.DataFrame, columns: int) -> str:
+    """Returns the name of a method, and its number of failed trials, or that it has one trial."""
+    failed = trials[trials.setting == method].failed
+    remark = f"{failed.sum()}/{len(failed)} failed" if failed.any() else ""
+    if len(failed) == 1 and not failed.any():
+        remark = "1 trial"
+    return _label(f"{method} ({remark})" if remark else method, columns)
+
+
+def _label(text: str, columns: int) -> str:
+    """Returns a text in lines that fit into a panel."""
+    letters = TITLE_LETTERS * MAX_COLUMNS // columns
+    return style.plain("\n".join(textwrap.wrap(text, letters) or [text]))
+
+
+def _handles(roles: Mapping[str, Role]) -> list[Line2D]:
+    """Returns the entries of the legend, once for each role."""
+    handles = []
+    for role in (style.BASELINE, style.LOG, style.OTHER):
+        names = [name for name, of in roles.items() if of is role]
+        if not names:
+            continue
+        label = role.meaning
+        if role is style.BASELINE:
+            label = f"{label}: {names[0]}"
+        elif len(names) == 1:
+            label = names[0]
+        # A legend leaves out labels that begin with an underscore.
+        label = f" {label}" if label.startswith("_") else label
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=role.color,
+                linestyle=role.line,
+                linewidth=LINE_WIDTH,
+                label=style.plain(label),
             )
-
-
-def _style(methods: Sequence[str], method: str) -> dict[str, Any]:
-    place = methods.index(method)
-    return {
-        "color": COLORS[place % len(COLORS)],
-        "linestyle": LINE_STYLES[place // len(COLORS) % len(LINE_STYLES)],
-        "linewidth": 1.4,
-    }
-
-
-def _remark(trials: pd.DataFrame, method: str) -> str:
-    """Returns the legend's note about models where a method has one trial, or trials failed."""
-    by_model = trials[trials.setting == method].groupby("model").failed.agg(["size", "sum"])
-    notes: dict[str, list[str]] = {}
-    for model, (number, failed) in by_model.iterrows():
-        if number == 1 and not failed:
-            notes.setdefault("1 trial", []).append(model)
-        if failed:
-            notes.setdefault(f"{failed}/{number} failed", []).append(model)
-    remarks = [
-        text + ("" if len(models) == len(by_model) else f" in {', '.join(models)}")
-        for text, models in notes.items()
-    ]
-    return f" ({'; '.join(remarks)})" if remarks else ""
-
-
-def _label(text: str) -> str:
-    """Returns a label as the legend shows it, in several lines if it is long."""
-    # A legend leaves out labels that begin with an underscore.
-    shown = f" {text}" if text.startswith("_") else text
-    return _plain("\n".join(textwrap.wrap(shown, LEGEND_LABEL_LETTERS, drop_whitespace=False)))
-
-
-def _legend_lines(labels: Sequence[str], columns: int) -> int:
-    """Returns the height of a legend in lines; it fills one column after another."""
-    height = -(-len(labels) // columns)
-    lines = [label.count("\n") + 1 for label in labels]
-    return max(sum(lines[start : start + height]) for start in range(0, len(labels), height))
-
-
-def _plain(text: str) -> str:
-    r"""Returns text that matplotlib does not take for a formula.
-
-    >>> print(_plain("$x$"))
-    \$x\$
-    """
-    return text.replace("$", r"\$")
+        )
+    return handles

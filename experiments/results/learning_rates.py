@@ -100,6 +100,6 @@ def envelope(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return steps, values[steps]
 
 
-def missing(rates: Mapping[tuple[str, str], Rates]) -> list[str]:
+def missing(rates: Mapping[str, Rates]) -> list[str]:
     """Returns the methods whose rates are known at the ends of epochs only."""
-    return sorted({method for (_, method), of in rates.items() if not of.every_step})
+    return sorted(method for method, of in rates.items() if not of.every_step)

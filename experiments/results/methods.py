@@ -13,6 +13,9 @@ from experiments.errors import UserError
 # A setting of a sweep also has its own name, which the name of the method begins with.
 IGNORED = re.compile(r"name|seed|data\.data_dir|log_every_steps|eval_batch_size|checkpoint\..*")
 
+# The names of a run's schedule and optimizer begin the name of its method.
+NAMED = re.compile(r"(schedule|optimizer)\.")
+
 Config = Mapping[str, Any]  # dotted field -> value
 
 
@@ -63,7 +66,7 @@ def printable(name: str) -> str:
     )
 
 
-def named(configs: Mapping[Unit, Config]) -> dict[Unit, str]:
+def named(configs: Mapping[Unit, Config], *, are_runs: bool = False) -> dict[Unit, str]:
     """Names the method of each unit.
 
     Units of one data set, split, model, and setting that agree in every field are one method, named
@@ -71,8 +74,13 @@ def named(configs: Mapping[Unit, Config]) -> dict[Unit, str]:
     as `cosine (schedule.peak_value=0.05)`. A field that a config lacks is None, because a new field
     is added with None where that means the earlier behavior.
 
+    Single runs that are compared with one another differ in whatever their user changed. Fields
+    outside of the schedule and the optimizer, such as the batch size, become part of the name of
+    each run then, if they differ between runs of one data set, split, and model.
+
     Args:
       configs: unit -> its config.
+      are_runs: whether all units are single runs.
 
     Returns:
       Unit -> name of its method.
@@ -85,18 +93,26 @@ def named(configs: Mapping[Unit, Config]) -> dict[Unit, str]:
         groups.setdefault(unit[1:], []).append(unit)
     names: dict[Unit, str] = {}
     for units in groups.values():
-        differing = _differing([configs[unit] for unit in units])
+        fields = differing([configs[unit] for unit in units])
+        if are_runs:
+            same_table = [of for unit, of in configs.items() if unit[1:4] == units[0][1:4]]
+            others = [field for field in differing(same_table) if not NAMED.match(field)]
+            fields = sorted({*fields, *others})
         for unit in units:
-            values = ", ".join(f"{field}={_text(configs[unit].get(field))}" for field in differing)
+            values = ", ".join(f"{field}={text(configs[unit].get(field))}" for field in fields)
             names[unit] = printable(unit.setting) + (f" ({values})" if values else "")
     _check_distinct(configs, names)
     return names
 
 
-def _differing(configs: Iterable[Config]) -> list[str]:
-    """Returns the fields in which configs differ, sorted."""
-    texts = [{field: _text(value) for field, value in config.items()} for config in configs]
-    fields = sorted({field for config in texts for field in config if not IGNORED.fullmatch(field)})
+def differing(configs: Iterable[Config], *, ignored: re.Pattern[str] = IGNORED) -> list[str]:
+    """Returns the fields in which configs differ, sorted.
+
+    >>> differing([{"seed": 0, "epochs": 5}, {"seed": 1, "epochs": 5.0, "batch_size": 64}])
+    ['batch_size']
+    """
+    texts = [{field: text(value) for field, value in config.items()} for config in configs]
+    fields = sorted({field for config in texts for field in config if not ignored.fullmatch(field)})
     return [field for field in fields if len({config.get(field, "None") for config in texts}) > 1]
 
 
@@ -104,11 +120,11 @@ def _check_distinct(configs: Mapping[Unit, Config], names: Mapping[Unit, str]) -
     first: dict[tuple[str, ...], Unit] = {}
     for unit, name in names.items():
         other = first.setdefault((*unit[1:4], name), unit)
-        differing = _differing([configs[other], configs[unit]])
-        if other.setting != unit.setting and differing:
-            field = differing[0]
+        fields = differing([configs[other], configs[unit]])
+        if other.setting != unit.setting and fields:
+            field = fields[0]
             values = " and ".join(
-                f"{_text(configs[each].get(field))} in {each.source}" for each in (other, unit)
+                f"{text(configs[each].get(field))} in {each.source}" for each in (other, unit)
             )
             raise UserError(
                 f"{unit.data}, {unit.model} has two methods with the name {name}, which differ in "
@@ -116,8 +132,12 @@ def _check_distinct(configs: Mapping[Unit, Config], names: Mapping[Unit, str]) -
             )
 
 
-def _text(value: Any) -> str:
-    """Returns a value as names show it; different values have different texts."""
+def text(value: Any) -> str:
+    """Returns a value as names show it; different values have different texts.
+
+    >>> text(0.1), text(None), text("None")
+    ('0.1', 'None', "'None'")
+    """
     if value is None or isinstance(value, bool):
         return str(value)
     if isinstance(value, int | float):

@@ -49,6 +49,7 @@ class Results(NamedTuple):
       chance: metric name -> data set -> chance level, where there is one.
       configs: data set, split, model, and method -> config of its final trials, or None if an
         older sweep does not store it exactly.
+      runs: directory -> config of each single run by dotted field, in the order given.
       summaries: source of a row -> name of each of its parts -> summary of that part. A directory
         is one part; a sweep that was merged from shards has one per shard.
     """
@@ -59,7 +60,13 @@ class Results(NamedTuple):
     objective: Metric
     chance: Mapping[str, Mapping[str, float]]
     configs: Mapping[tuple[str, str, str, str], Config | None]
+    runs: Mapping[str, Config]
     summaries: Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+    def parts(self, rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
+        """Returns the summaries of all parts of the directories that rows come from, by name."""
+        sources = sorted(set(rows.source))
+        return {part: of for source in sources for part, of in self.summaries[source].items()}
 
 
 class _Directory(NamedTuple):
@@ -83,18 +90,20 @@ class _Directory(NamedTuple):
     exact: bool
 
 
-def read(directories: Sequence[Path]) -> Results:
+def read(directories: Sequence[Path], labels: Sequence[str] = ()) -> Results:
     """Reads any mix of runs and sweeps, in any order.
 
     Args:
       directories: the directories of single runs and sweeps, at least one.
+      labels: a name for the method of each single run, in the order of the directories, or none.
 
     Returns:
-      The results, independent of the order of the directories.
+      The results, independent of the order of the directories but for `runs`.
 
     Raises:
       UserError: a directory is not a finished run or sweep, a file is truncated or malformed, the
-        directories differ in task, a trial appears twice, or trials cannot share a table.
+        directories differ in task, a trial appears twice, or trials cannot share a table; or the
+        labels do not match the directories.
     """
     if len(set(directories)) < len(directories):
         twice = next(each for each in directories if list(directories).count(each) > 1)
@@ -107,6 +116,8 @@ def read(directories: Sequence[Path]) -> Results:
     }
     for merged in shards.merge(of_shards):
         found[merged.source] = _read_merged(merged)
+    if labels:
+        _label(found, [str(directory) for directory in directories], labels)
     _check_tasks({source: directory.task for source, directory in found.items()})
     task = next(iter(found.values())).task
     rows = pd.concat(
@@ -114,13 +125,14 @@ def read(directories: Sequence[Path]) -> Results:
         ignore_index=True,
     )
     chance = _chance(found, task.metrics)
-    rows, configs = _with_methods(rows, found)
+    only_runs = all(of.kind == "run" for of in found.values())
+    rows, configs = _with_methods(rows, found, is_comparison=only_runs and not labels)
     swept = swept_fields(rows)
     rows = rows.sort_values([*TRIAL, *swept, "source", "step"], ignore_index=True)
     columns = rows.columns
     numbers = [*swept, *curves(task.metrics, columns), *averaged(columns, task.metrics)]
     rows = rows[[*TRIAL, "split", *numbers, "diverged", "source"]]
-    _check_trials(rows)
+    _check_trials(rows, may_differ_in_length=only_runs)
     return Results(
         rows=rows,
         sources=pd.DataFrame(
@@ -134,8 +146,32 @@ def read(directories: Sequence[Path]) -> Results:
         objective=task.metrics[task.objective],
         chance=chance,
         configs=configs,
+        runs={
+            str(directory): next(iter(found[str(directory)].configs.values()))
+            for directory in directories
+            if directory not in of_shards and found[str(directory)].kind == "run"
+        },
         summaries={source: directory.parts for source, directory in found.items()},
     )
+
+
+def _label(found: dict[str, _Directory], sources: Sequence[str], labels: Sequence[str]) -> None:
+    """Puts the label of each single run in the place of the name of its schedule."""
+    if len(labels) != len(sources) or not all(labels):
+        raise UserError(
+            f"--labels={','.join(labels)} has {len(labels)} names, but there are {len(sources)} "
+            "results; pass one name for each"
+        )
+    for source, label in zip(sources, labels, strict=True):
+        if source not in found or found[source].kind != "run":
+            raise UserError(
+                f"--labels is for single runs, but {source} is a sweep, whose settings have names"
+            )
+        directory = found[source]
+        ((data, model, _), config), *_ = directory.configs.items()
+        found[source] = directory._replace(
+            rows=directory.rows.assign(setting=label), configs={(data, model, label): config}
+        )
 
 
 def _read_directory(directory: Path) -> _Directory:
@@ -219,7 +255,7 @@ def _source(source: str, kind: str, summary: Mapping[str, Any]) -> dict[str, Any
 
 
 def _with_methods(
-    rows: pd.DataFrame, found: Mapping[str, _Directory]
+    rows: pd.DataFrame, found: Mapping[str, _Directory], *, is_comparison: bool
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str], Config | None]]:
     """Adds the split of each trial, and puts printable names and its method into its row."""
     units = {}
@@ -230,7 +266,7 @@ def _with_methods(
             shown = (methods.printable(data), split, methods.printable(model))
             unit = units[source, data, model, setting] = Unit(source, *shown, setting)
             configs[unit] = config
-    names = methods.named(configs)
+    names = methods.named(configs, are_runs=is_comparison)
     of_row = [units[cell] for cell in rows[["source", *CELL]].itertuples(index=False, name=None)]
     rows = rows.assign(
         data=[unit.data for unit in of_row],
@@ -274,8 +310,12 @@ def _check_tasks(tasks: Mapping[str, Task]) -> None:
             )
 
 
-def _check_trials(rows: pd.DataFrame) -> None:
-    """Raises an error if a trial appears twice, or if trials cannot share a table."""
+def _check_trials(rows: pd.DataFrame, *, may_differ_in_length: bool) -> None:
+    """Raises an error if a trial appears twice, or if trials cannot share a table.
+
+    Single runs may differ in length, because the report begins with what differs between them. The
+    trials of one method must not.
+    """
     swept = swept_fields(rows)
     # Tuning trials of different directories are never pooled, so only final trials can be the same.
     final = rows[rows.phase == "final"]
@@ -289,7 +329,8 @@ def _check_trials(rows: pd.DataFrame) -> None:
                 f"{' and in '.join(sources)}"
             )
     lengths = rows.groupby([*TRIAL, "split", *swept, "source"], dropna=False, as_index=False).size()
-    for (_, data, _), table in lengths.groupby(["phase", "data", "split"]):
+    table_of = ["phase", "data", "split", *(["model", "setting"] if may_differ_in_length else [])]
+    for (_, data, *_), table in lengths.groupby(table_of):
         epochs = table.groupby("size").source.first()
         if len(epochs) > 1:
             found = ", ".join(f"{length} in {source}" for length, source in epochs.items())

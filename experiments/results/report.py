@@ -1,11 +1,8 @@
 """Makes a report from finished runs and sweeps: report.md, its tables as CSV, and its figures."""
 
-import io
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -13,14 +10,13 @@ from experiments.errors import UserError
 from experiments.results import (
     environments,
     failures,
-    figures,
     floors,
     intervals,
-    learning_rates,
+    methods,
+    pictures,
     tables,
 )
 from experiments.results.described import Metric
-from experiments.results.learning_rates import Rates
 from experiments.results.read import Results, read
 from experiments.results.rows import AVERAGES, TRIAL, averaged, swept_fields
 
@@ -38,16 +34,25 @@ HOW = (
 )
 # Tuning rows shown per method. A search has hundreds, and its CSV contains them all.
 TUNING_ROWS = 10
+# With more runs than this, each has a row in the table of their configs, and not a column.
+SIDE_BY_SIDE = 4
 PHASE_NAMES = {"final": "the final trials", "tune": "tuning"}
 
 
-def write(directories: Sequence[Path], out: Path, *, baseline: str | None = None) -> int:
+def write(
+    directories: Sequence[Path],
+    out: Path,
+    *,
+    baseline: str | None = None,
+    labels: Sequence[str] = (),
+) -> int:
     """Reads results and writes their report.
 
     Args:
       directories: directories of runs and sweeps.
       out: directory of the report, created if necessary.
       baseline: method to compare with. Defaults to `tables.default_baseline`.
+      labels: a name for each single run, or none.
 
     Returns:
       The number of tables and figures.
@@ -56,7 +61,7 @@ def write(directories: Sequence[Path], out: Path, *, baseline: str | None = None
       UserError: the results cannot be used, or `out` cannot be written. No file is written if the
         results cannot be used.
     """
-    files = make(read(directories), baseline=baseline)
+    files = make(read(directories, labels), baseline=baseline)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -83,15 +88,40 @@ def make(results: Results, *, baseline: str | None = None) -> dict[str, bytes]:
     chance = results.chance[objective.name]
     trials = failures.per_trial(rows, objective, chance)
     files: dict[str, bytes] = {}
-    parts = ["# Results\n", _how(objective, set(rows.data), chance), _sources(results.sources)]
+    parts = ["# Results\n"]
+    if len(results.runs) > 1 and set(rows.source) == results.runs.keys():
+        parts.append(_config_differences(results))
+    parts += [_how(objective, set(rows.data), chance), _sources(results.sources)]
     sections = list(rows.groupby(["data", "split"]))
-    stems = _stems(data if split == "test" else f"{data} {split}" for (data, split), _ in sections)
-    for ((data, split), of_section), stem in zip(sections, stems, strict=True):
+    names = [data if split == "test" else f"{data} {split}" for (data, split), _ in sections]
+    of_model = [
+        (name, model)
+        for name, (_, of) in zip(names, sections, strict=True)
+        for model in sorted(set(of.model))
+    ]
+    stems = dict(
+        zip(
+            [*((name, None) for name in names), *of_model],
+            _stems([*names, *map(" ".join, of_model)]),
+            strict=True,
+        )
+    )
+    for ((data, split), of_section), name in zip(sections, names, strict=True):
+        stem = stems[name, None]
         of_trials = trials[(trials.data == data) & (trials.split == split)]
+        compared_with = _baseline(data, of_trials, baseline)
         parts.append(_header(data, split, of_section, results))
+        linked = []
+        for picture in pictures.of_section(
+            data, split, of_section, of_trials, results, compared_with
+        ):
+            file = f"{stems[name, picture.model]}_{picture.name}.png"
+            files[file] = picture.png
+            linked.append(f"{picture.caption}\n\n![{picture.title}]({file})\n")
+        parts.append(linked[0])
         if data not in chance and of_trials.failed.any():
             parts.append(_worst_remark(of_trials, objective))
-        made = _tables(data, split, of_trials, objective, baseline)
+        made = _tables(split, of_trials, objective, compared_with)
         made += _averaged(split, of_section, of_trials, objective, chance)
         for kind, caption, table in made:
             files[f"{stem}_{kind}.csv"] = table.to_csv(index=False).encode()
@@ -104,55 +134,9 @@ def make(results: Results, *, baseline: str | None = None) -> dict[str, bytes]:
                     f"{len(table)} rows."
                 )
             parts.append(f"{caption} ([CSV]({stem}_{kind}.csv))\n\n{tables.markdown(shown)}")
-        for file, caption, picture in _figures(data, split, of_section, of_trials, results):
-            files[f"{stem}_{file}.png"] = picture
-            parts.append(f"{caption}({stem}_{file}.png)\n")
+        parts += linked[1:]
     files["report.md"] = "\n".join(parts).encode()
     return files
-
-
-def _figures(
-    data: str, split: str, rows: pd.DataFrame, trials: pd.DataFrame, results: Results
-) -> list[tuple[str, str, bytes]]:
-    """Returns the short name, the caption up to the link, and the picture of each figure."""
-    final = rows[rows.phase == "final"]
-    final_trials = trials[trials.phase == "final"]
-    rates: dict[tuple[str, str], Rates] = {
-        (model, method): learning_rates.of_method(
-            of_method, results.configs[data, split, model, method]
-        )
-        for (model, method), of_method in final.groupby(["model", "setting"])
-    }
-    at_ends = tables.in_order(learning_rates.missing(rates))
-    below = "Below: the learning rate of every step."
-    if at_ends:
-        below = (
-            "Below: the learning rate of every step, except for methods whose schedule cannot be "
-            f"rebuilt from the stored config, which have that of the end of each epoch: "
-            f"{', '.join(at_ends)}."
-        )
-    made = []
-    # A task without a metric called "loss" shows the objective on both splits.
-    for part, metric in (
-        ("test", results.objective),
-        ("train", results.metrics.get("loss", results.objective)),
-    ):
-        shown = split if part == "test" else part
-        level = results.chance[metric.name].get(data)
-        found = floors.of_data(_parts(rows, results), data, metric.name)
-        figure = figures.draw(final, final_trials, part, metric, rates, chance=level, floors=found)
-        picture = io.BytesIO()
-        with warnings.catch_warnings():
-            # A letter that the font lacks is drawn as a box.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            figure.savefig(picture, format="png")
-        caption = (
-            f"**{shown.capitalize()} {metric.label}**: mean over trials, with its interval, or the "
-            f"range of two trials.{_diverged_remark(final, metric, level)}{_cut(metric)} {below}"
-            f"\n\n![{shown} {metric.label}, {data}]"
-        )
-        made.append((f"{part}_{metric.name}", caption, picture.getvalue()))
-    return made
 
 
 def _stems(names: Iterable[str]) -> list[str]:
@@ -164,26 +148,30 @@ def _stems(names: Iterable[str]) -> list[str]:
     stems: list[str] = []
     taken: set[str] = set()
     for name in names:
-        stem = re.sub(r"[^\w.+-]", "_", name)
+        stem = re.sub(r"[^\w.+-]+", "_", name).rstrip("_") or "_"
         numbered = (f"{stem}-{number}" if number > 1 else stem for number in range(1, 10**6))
         stems.append(next(each for each in numbered if each.casefold() not in taken))
         taken.add(stems[-1].casefold())
     return stems
 
 
+def _baseline(data: str, trials: pd.DataFrame, given: str | None) -> str:
+    """Returns the method to compare with, which must be one of the data set."""
+    methods = tables.in_order(trials.setting[trials.phase == "final"])
+    if given is not None and given not in methods:
+        raise UserError(
+            f"--baseline={given} is not a method of {data}; choose from {', '.join(methods)}"
+        )
+    return given or tables.default_baseline(methods)
+
+
 def _tables(
-    data: str, split: str, trials: pd.DataFrame, objective: Metric, baseline: str | None
+    split: str, trials: pd.DataFrame, objective: Metric, baseline: str
 ) -> list[tuple[str, str, pd.DataFrame]]:
     """Returns the short name, caption, and content of every table of a data set."""
     elsewhere = [field for field in swept_fields(trials) if trials[field].isna().all()]
     trials = trials.drop(columns=elsewhere)
     final = trials[trials.phase == "final"]
-    methods = tables.in_order(final.setting)
-    if baseline is not None and baseline not in methods:
-        raise UserError(
-            f"--baseline={baseline} is not a method of {data}; choose from {', '.join(methods)}"
-        )
-    baseline = baseline or tables.default_baseline(methods)
     tuned = (trials.phase == "tune").any()
     label = objective.label
     percent = ", in percent" if objective.percent else ""
@@ -210,7 +198,7 @@ def _tables(
             tables.failure_rates(final),
         ),
     ]
-    if len(methods) > 1:
+    if final.setting.nunique() > 1:
         caption = (
             f"**Difference from {baseline}** in {split} {label}"
             f"{', in percentage points' if objective.percent else ''}, over the seeds that both "
@@ -308,18 +296,23 @@ def _failed_everywhere(trials: pd.DataFrame) -> str:
     )
 
 
-def _diverged_remark(rows: pd.DataFrame, metric: Metric, chance: float | None) -> str:
-    if not rows.diverged.any():
-        return ""
-    score = "the worst value in the figure" if chance is None else "the chance level"
-    return f" From where a trial diverged, it counts with {score}."
-
-
-def _cut(metric: Metric) -> str:
-    """Returns what the caption of a figure says about an axis that does not show all means."""
-    if metric.direction == "min":
-        return ""
-    return " The axis is cut to where the curves end; the figure names methods that end below it."
+def _config_differences(results: Results) -> str:
+    """Lists the fields in which the configs of single runs differ, as Markdown."""
+    fields = methods.differing(results.runs.values(), ignored=re.compile("name"))
+    names = results.rows.groupby("source").setting.first()
+    table = pd.DataFrame(
+        {
+            source: [names[source], *(methods.text(config.get(field)) for field in fields)]
+            for source, config in results.runs.items()
+        },
+        index=["method", *fields],
+    )
+    if len(results.runs) > SIDE_BY_SIDE:
+        table = table.T
+    corner = "run" if len(results.runs) > SIDE_BY_SIDE else "field"
+    shown = tables.markdown(table.reset_index(names=corner))
+    remark = "" if fields else "The configs agree in every field.\n\n"
+    return f"## Differences between the configs\n\n{remark}{shown}"
 
 
 def _sources(sources: pd.DataFrame) -> str:
@@ -342,15 +335,10 @@ def _sources(sources: pd.DataFrame) -> str:
     return "\n".join(["## Sources\n", tables.markdown(shown), total, *versions])
 
 
-def _parts(rows: pd.DataFrame, results: Results) -> dict[str, Mapping[str, Any]]:
-    """Returns the summaries of all parts of the directories that rows come from, by name."""
-    sources = sorted(set(rows.source))
-    return {part: of for source in sources for part, of in results.summaries[source].items()}
-
-
 def _header(data: str, split: str, rows: pd.DataFrame, results: Results) -> str:
-    epochs = rows[rows.phase == "final"].groupby(TRIAL).size().iloc[0]
-    last = failures.last_epochs(epochs)
+    lengths = sorted(set(rows[rows.phase == "final"].groupby(TRIAL).size()))
+    epochs = " or ".join(map(str, lengths))
+    last = " or ".join(str(failures.last_epochs(length)) for length in lengths)
     heading = data if split == "test" else f"{data}, validation"
     lines = [f"## {heading}", f"Epochs per trial: {epochs}. Epochs in the last tenth: {last}."]
     if split != "test":
@@ -358,7 +346,7 @@ def _header(data: str, split: str, rows: pd.DataFrame, results: Results) -> str:
             "**These are not test results**: data.validation_examples holds out a part of the "
             "training split, and the trials were evaluated on it."
         )
-    parts = _parts(rows, results)
+    parts = results.parts(rows)
     objective = results.objective
     for meaning, values in floors.of_data(parts, data, objective.name).items():
         shown = " and ".join(tables.shown(value, objective) for value in values)

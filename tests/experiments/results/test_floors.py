@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.errors import UserError
-from experiments.results import figures, read, report
+from experiments.results import figures, pictures, read, report
 from tests.experiments.results.fake_results import REGRESSION, trial, write_run, write_sweep
 
 ENTROPY = {"value": 1.25, "meaning": "entropy rate of the chain"}
@@ -13,7 +13,7 @@ def test_report_and_figures_show_the_floors_of_runs_and_sweeps(tmp_path, monkeyp
     drawn = []
     draw = figures.draw
     monkeypatch.setattr(
-        report.figures, "draw", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1]
+        pictures.figures, "draw", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1]
     )
     run = write_run(tmp_path / "run", [1.5, 1.3], task=REGRESSION, floors={"loss": ENTROPY})
     sweep = write_sweep(

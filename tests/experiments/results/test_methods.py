@@ -59,7 +59,7 @@ def test_other_settings_data_splits_and_models_do_not_change_a_name(config, anot
 @settings(deadline=None)
 @given(VALUES, VALUES)
 def test_values_differ_exactly_if_their_texts_do(one, other):
-    assert (methods._text(one) == methods._text(other)) == same({"a": one}, {"a": other})
+    assert (methods.text(one) == methods.text(other)) == same({"a": one}, {"a": other})
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments.errors import UserError
-from experiments.results import failures, learning_rates, read, report
+from experiments.results import failures, learning_rates, read, report, tables
 from tests.experiments.results.fake_results import (
     REGRESSION,
     curve,
@@ -107,11 +107,11 @@ def test_loss_can_be_the_objective(tmp_path):
     ]
     out = tmp_path / "out"
     sweep = write_sweep(tmp_path / "sweep", trials, task=REGRESSION)
-    assert report.write([sweep], out) == 7
+    assert report.write([sweep], out) == 8
     assert set(contents(out)) == {
         "report.md",
         *(f"sines_{kind}.csv" for kind in ("average", "best", "trials", "differences", "tuning")),
-        *("sines_test_loss.png", "sines_train_loss.png"),
+        *("sines_ranking.png", "sines_nn2_test_loss.png", "sines_nn2_train_loss.png"),
     }
     assert read_table(out / "sines_average.csv").values.tolist() == [
         ["nn2", "0.5625 (0.375 to 0.75, 2 trials)", "0.5 (0.375 to 0.625, 2 trials)"],
@@ -137,6 +137,88 @@ def test_loss_can_be_the_objective(tmp_path):
     assert "the lowest value over all epochs" in text
     assert "A negative difference is better than cosine." in text
     assert not re.search("accuracy|percent", text)
+
+
+def write_pair(tmp_path, **second):
+    """Writes two runs with different schedules, and one more difference or none."""
+    return [
+        write_run(tmp_path / "a", [0.5, 0.75], schedule="cosine", config={"batch_size": 64}),
+        write_run(
+            tmp_path / "b",
+            [0.5, 0.5],
+            schedule="log_annealing",
+            **{"config": {"batch_size": 64}, **second},
+        ),
+    ]
+
+
+def test_single_runs_are_compared_by_the_fields_that_differ(tmp_path):
+    runs = write_pair(tmp_path, config={"batch_size": 128, "new": 1}, seed=1)
+    out = tmp_path / "out"
+    assert report.write(runs, out) == 7
+    text = (out / "report.md").read_text()
+    start = text.index("## Differences between the configs")
+    assert start < text.index("## Sources")
+    lines = text[start:].splitlines()
+    rows = [line for line in lines if line.startswith("|") and "--" not in line][:5]
+    a, b = "cosine (batch_size=64, new=None)", "log_annealing (batch_size=128, new=1)"
+    assert [[cell.strip() for cell in row.strip("|").split("|")] for row in rows] == [
+        ["field", str(runs[0]), str(runs[1])],
+        ["method", a, b],
+        ["batch_size", "64", "128"],
+        ["new", "None", "1"],
+        ["schedule.name", "cosine", "log_annealing"],
+    ]
+    assert "| seed | 0 | 1 |" in text
+    average = read_table(out / "mnist_average.csv")
+    assert average.to_dict("records") == [
+        {"model": "nn2", a: "75.00 (1 trial)", b: "50.00 (1 trial)"}
+    ]
+    assert "±" not in (out / "mnist_differences.csv").read_text()
+    assert (out / "mnist_nn2_test_accuracy.png").exists()
+
+
+def test_labels_name_single_runs_in_their_order(tmp_path):
+    runs = write_pair(tmp_path)
+    report.write(runs[::-1], tmp_path / "out", labels=["mine", "theirs"])
+    (row,) = read_table(tmp_path / "out" / "mnist_average.csv").to_dict("records")
+    assert row == {"model": "nn2", "mine": "50.00 (1 trial)", "theirs": "75.00 (1 trial)"}
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| method | mine | theirs |" in text
+
+
+def test_single_runs_may_differ_in_length(tmp_path):
+    runs = [
+        write_run(tmp_path / "a", [0.5, 0.75], config={"epochs": 2}),
+        write_run(tmp_path / "b", [0.5, 0.75, 0.875], config={"epochs": 3}),
+    ]
+    report.write(runs, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Epochs per trial: 2 or 3." in text
+    (row,) = read_table(tmp_path / "out" / "mnist_average.csv").to_dict("records")
+    assert row == {
+        "model": "nn2",
+        "sig+ (epochs=2)": "75.00 (1 trial)",
+        "sig+ (epochs=3)": "87.50 (1 trial)",
+    }
+    with pytest.raises(UserError, match="different numbers of epochs"):
+        report.write(
+            [runs[0], write_run(tmp_path / "c", [0.5], seed=1, config={"epochs": 2})],
+            tmp_path / "o",
+        )
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "message"),
+    [
+        (["a"], "run", "--labels=a has 1 names, but there are 2 results; pass one name for each"),
+        (["a", ""], "run", "--labels=a, has 2 names, but there are 2 results; pass one name for"),
+        (["a", "b"], "sweep", "--labels is for single runs, but .* is a sweep, whose settings"),
+    ],
+)
+def test_labels_that_fit_no_runs_are_refused(inputs, tmp_path, labels, kind, message):
+    with pytest.raises(UserError, match=message):
+        report.write([inputs["digits"], inputs[kind]], tmp_path / "out", labels=labels)
 
 
 def test_unknown_baseline_names_the_choices(inputs, tmp_path):
@@ -169,7 +251,8 @@ PUBLISHED = Path(__file__).parents[3] / "docs" / "results"
 def test_published_tables_are_those_of_the_stored_data(directory, sweeps):
     results = read.read([PUBLISHED / "data" / sweep for sweep in sweeps])
     trials = failures.per_trial(results.rows, results.objective, results.chance["accuracy"])
-    made = report._tables("mnist", "test", trials, results.objective, None)
+    baseline = tables.default_baseline(trials.setting)
+    made = report._tables("test", trials, results.objective, baseline)
     assert len(made) == (4 if directory == "mnist" else 5)
     for kind, _, table in made:
         file = PUBLISHED / directory / f"mnist_{kind}.csv"
@@ -198,7 +281,11 @@ def test_validation_results_have_their_own_section(tmp_path):
     assert "**These are not test results**" in validated
     assert "50.00 (1 trial)" in tested
     assert "validation accuracy" not in tested
-    for expected in ("**Mean validation accuracy", "75.00 (1 trial)", "**Validation accuracy**"):
+    for expected in (
+        "**Mean validation accuracy",
+        "75.00 (1 trial)",
+        "**Validation accuracy, nn2**",
+    ):
         assert expected in validated
     assert not re.search("test accuracy|test split", validated)
     table = read_table(tmp_path / "out" / "mnist_validation_average.csv")
