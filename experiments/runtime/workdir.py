@@ -93,6 +93,24 @@ def _in_use(workdir: epath.Path, file: int) -> UserError:
     )
 
 
+def in_use(workdir: epath.Path) -> bool:
+    """Returns whether a process reserves a directory, or a share of it, at this moment.
+
+    Object storage has no locks, so a directory there is never in use.
+    """
+    if on_bucket(workdir):
+        return False
+    for path in workdir.glob("lock*"):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+    return False
+
+
 def on_bucket(workdir: epath.Path) -> bool:
     """Returns whether a directory is in object storage, which has neither locks nor renames.
 

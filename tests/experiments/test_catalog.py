@@ -2,7 +2,11 @@
 
 import json
 
+from etils import epath
+
+from experiments.runtime import workdir
 from tests import commands
+from tests.experiments.results.fake_results import write_run
 
 
 def command(*arguments):
@@ -34,3 +38,22 @@ def test_unknown_kind_is_one_sentence():
     assert process.returncode == 2
     assert process.stderr.startswith("error: 'colors' is not a kind of the catalog; choose from ")
     assert process.stderr.count("\n") == 1
+
+
+def test_runs_are_listed_with_their_state(tmp_path):
+    done = write_run(tmp_path / "done", [0.5], schedule="cosine", test_accuracy=0.5)
+    going = write_run(tmp_path / "going", [0.5], config={"epochs": 3.0})
+    (going / "summary.json").unlink()
+    with workdir.locked(epath.Path(going)):
+        process = command(f"--runs={tmp_path}")
+    assert process.returncode == 0, process.stderr
+    lines = [line.split() for line in process.stdout.splitlines()]
+    assert lines == [
+        ["directory", "kind", "method", "result", "state"],
+        [str(done), "run", "cosine", *["accuracy", "50.00%", "on", "mnist"], "finished"],
+        [str(going), "run", "sig+", *["1", "of", "3", "epochs"], "running"],
+    ]
+    values = json.loads(command(f"--runs={tmp_path}", "--json").stdout)
+    assert [value["state"] for value in values] == ["finished", "stopped"]
+    process = command(f"--runs={tmp_path}", "schedules")
+    assert process.stderr == "error: --runs lists a directory; remove schedules\n"

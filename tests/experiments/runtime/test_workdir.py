@@ -118,6 +118,14 @@ def test_shares_of_a_directory_exclude_others(directory):
             share.__enter__()
 
 
+def test_directory_is_in_use_while_it_or_a_share_of_it_is_locked(directory):
+    assert not workdir.in_use(directory)
+    for share in ("", "-1-of-2"):
+        with workdir.locked(directory, share=share):
+            assert workdir.in_use(directory)
+        assert not workdir.in_use(directory)
+
+
 def test_lock_is_not_executable_and_honors_the_umask(directory):
     before = os.umask(0o027)
     try:
