@@ -47,6 +47,9 @@ REQUIRE_SAME_ENVIRONMENT = flags.DEFINE_bool(
     False,
     "Refuse to resume if the versions, devices, threads, or flags differ, instead of warning.",
 )
+TRACKER = flags.DEFINE_string(
+    "tracker", None, "Where else to record the run: csv, mlflow, or wandb; docs/experiments.md."
+)
 
 
 def main() -> None:
@@ -73,9 +76,18 @@ def main() -> None:
     from experiments.build import extension
     from experiments.build.experiment import build
     from experiments.program import switches
-    from experiments.runtime import compile_cache, environment, loop, processes, profiler, trained
+    from experiments.runtime import (
+        compile_cache,
+        environment,
+        loop,
+        processes,
+        profiler,
+        trackers,
+        trained,
+    )
 
     switches.pin()
+    trackers.check(TRACKER.value)
     window = profiler.parse_window(PROFILE_STEPS.value) if PROFILE_STEPS.value else None
     cluster = processes.Cluster(
         COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
@@ -99,6 +111,7 @@ def main() -> None:
             window,
             require_same_environment=REQUIRE_SAME_ENVIRONMENT.value,
             extend=epochs is not None,
+            tracker=TRACKER.value,
         )
     objective = experiment.task.objective
     metric = experiment.task.metrics[objective]

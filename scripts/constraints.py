@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13")
-EXTRAS = ".[experiments,tensorflow,dev,docs,tpu]"
+EXTRAS = ".[experiments,tensorflow,dev,docs,tpu,mlflow,wandb]"
 LEFT_OUT = ("loganneal-jax", "setuptools", "wheel")  # the project, and what installs it
 HEADER = "# The versions of the tests and of the published figures; `make constraints` renews them."
 

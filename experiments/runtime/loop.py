@@ -18,19 +18,19 @@ from experiments.data.records import Readers
 from experiments.errors import Stopped, UserError
 from experiments.program import assemble, parallel
 from experiments.program.alarm import Alarm
-from experiments.program.state import TrainState
 from experiments.program.steps import Metrics, pieces
-from experiments.program.weights import as_they_are
 from experiments.runtime import (
     beginning,
     feed,
     guard,
     initial,
     memory,
+    pictures,
     processes,
     progress,
     signals,
     summary,
+    trackers,
     workdir,
 )
 from experiments.runtime.checkpoint import Checkpointer
@@ -83,6 +83,7 @@ def run(
     *,
     require_same_environment: bool = False,
     extend: bool = False,
+    tracker: str | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Runs an experiment to its end, unless its directory holds the finished run.
 
@@ -92,6 +93,7 @@ def run(
       window: steps to trace.
       require_same_environment: whether to resume only where the bits stay the same.
       extend: whether the directory has a run of the same schedule with fewer epochs.
+      tracker: a name in `trackers.TRACKERS`, or None.
 
     Returns:
       The summary of the run, and whether it was finished before.
@@ -134,6 +136,7 @@ def run(
             programs,
             data,
             require_same_environment=require_same_environment,
+            tracker=tracker,
         )
         return results, False
 
@@ -146,6 +149,7 @@ def train(
     data: Data | Readers | None = None,
     *,
     require_same_environment: bool = False,
+    tracker: str | None = None,
 ) -> dict[str, Any]:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -159,6 +163,7 @@ def train(
       programs: compiled programs of the experiment, which may be traced already.
       data: data of the experiment's task, if they are loaded already.
       require_same_environment: whether to resume only where the bits stay the same.
+      tracker: a name in `trackers.TRACKERS`, or None.
 
     Returns:
       The summary, as written to `summary.json`.
@@ -216,7 +221,7 @@ def train(
                 wait_for_compiler()
             try:
                 finished = _train_epochs(
-                    setup, newest, directory, checkpointer, stop_request, profiler
+                    setup, newest, directory, checkpointer, stop_request, profiler, tracker
                 )
             except Stopped:
                 checkpointer.finish_saving()
@@ -259,6 +264,7 @@ def _train_epochs(
     checkpointer: Checkpointer,
     stop_request: StopRequest,
     profiler: Profiler,
+    tracker: str | None,
 ) -> Progress:
     """Trains epoch by epoch, and saves the progress when a signal asks the run to stop."""
     experiment = setup.experiment
@@ -275,6 +281,9 @@ def _train_epochs(
                     step=step,
                     history=current.history,
                     floors={name: floor.value for name, floor in setup.floors.items()},
+                    start_tracker=None
+                    if tracker is None
+                    else functools.partial(trackers.start, tracker, directory, experiment.config),
                 )
             )
         setup.feed.damaged = current.damaged
@@ -293,9 +302,9 @@ def _train_epochs(
             if telemetry:
                 telemetry.epoch(current.history[-1])
             if setup.programs.pictures:
-                pictures = _pictures(setup, current.state, step)
+                drawn = pictures.draw(experiment, setup.programs, current.state, step)
                 if telemetry:
-                    telemetry.pictures(step, pictures)
+                    telemetry.pictures(step, drawn)
             if step == num_steps or epoch % experiment.checkpoints.every_epochs == 0:
                 current = progress.save(checkpointer, experiment, current, step=step)
                 saved_step = step
@@ -374,21 +383,6 @@ def _evaluate_epoch(setup: Setup, current: Progress, step: int) -> Progress:
         seconds=0.0,
         damaged=setup.feed.damaged,
     )
-
-
-def _pictures(setup: Setup, state: TrainState, step: int) -> dict[str, np.ndarray]:
-    """Returns the pictures of the weights and of their averages, by name."""
-    names = setup.experiment.averaging.names_after(step, setup.experiment.steps_per_epoch)
-    # Batch statistics of the equal-weight mean would need a pass over the training split.
-    averaged = {
-        f"{name}_": state.replace(**state.averages[name]) for name in names if name != "swa"
-    }
-    draw: Any = setup.programs.pictures
-    pictures = draw(state)
-    for prefix, weights in averaged.items():
-        drawn = draw(as_they_are(weights))
-        pictures |= {f"{prefix}{name}": picture for name, picture in drawn.items()}
-    return jax.device_get(pictures)
 
 
 def _scalars(metrics: Mapping[str, Metrics]) -> dict[str, float]:

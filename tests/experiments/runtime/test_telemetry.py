@@ -85,8 +85,8 @@ def test_tensorboard_has_every_step_once_after_kills_and_rollbacks(workdir):
                 telemetry.interval(step, {"interval_loss": value})
     assert len(list(workdir.glob("events.out.tfevents.*"))) == 4
     events = EventAccumulator(str(workdir), tensor_size_guidance={"scalars": 0}).Reload()
-    found = {event.step: float(make_ndarray(event)) for event in events.Tensors("interval_loss")}
-    assert [event.step for event in events.Tensors("interval_loss")] == list(range(5, 61, 5))
+    found = {event.step: float(make_ndarray(event)) for event in events.Tensors("interval/loss")}
+    assert [event.step for event in events.Tensors("interval/loss")] == list(range(5, 61, 5))
     assert found == {
         **dict.fromkeys((5, 10), 1.0),
         **dict.fromkeys(range(15, 41, 5), 3.0),
@@ -109,9 +109,9 @@ def test_tensorboard_contains_the_reported_scalars(workdir):
         telemetry.epoch(record(10))
     events = EventAccumulator(str(workdir), size_guidance={"tensors": 0}).Reload()
     tags = events.Tags()["tensors"]
-    assert {"interval_loss", "train_loss", "floor_train_loss", "epoch"} <= set(tags)
+    assert set(tags) == {"interval/loss", "train/loss", "eval/floor_train_loss"}
     assert lines(workdir) == [record(10)]
-    assert [event.step for event in events.Tensors("interval_loss")] == [5]
+    assert [event.step for event in events.Tensors("interval/loss")] == [5]
 
 
 def test_pictures_are_files_and_in_tensorboard(workdir):
@@ -141,7 +141,7 @@ def test_scalars_can_be_read_while_the_run_goes_on(workdir):
         for step in (5, 10):
             telemetry.interval(step, {"interval_loss": 0.75})
             events = EventAccumulator(str(workdir), size_guidance={"tensors": 0}).Reload()
-            assert events.Tensors("interval_loss")[-1].step == step
+            assert events.Tensors("interval/loss")[-1].step == step
 
 
 def test_events_on_a_bucket_are_written_as_a_complete_file_at_most_every_two_minutes(
