@@ -13,7 +13,7 @@ from experiments.build.sweeps import Sweep
 from experiments.errors import UserError
 from experiments.program import assemble
 from experiments.runtime import environment, memory, signals, workdir
-from experiments.sweeping import outcome, plan, pool, shard, store, trials
+from experiments.sweeping import hparams, outcome, plan, pool, shard, store, trials
 from experiments.sweeping.blocks import Advance, Job, Trainer, cut
 from experiments.sweeping.plan import Point, Trial
 from experiments.sweeping.shard import WHOLE, Shard
@@ -209,13 +209,16 @@ def _run(
             "done, report all shards together: python -m experiments.report DIRECTORY...",
         )
     results = tuned.joined(), trained.joined()
-    table, diverged = outcome.table([row for result in results for row in result.rows])
+    rows = [row for result in results for row in result.rows]
+    seconds = sum(result.seconds for result in results)
+    table, diverged = outcome.table(rows)
     workdir.write_atomically(directory / TABLE, table)
+    hparams.write(directory, rows, [axis.field for axis in sweep.grid], seconds)
     changes = store.changes_of_all(directory, here, changes)
     summary = {
         "trials": len(tuning) + len(final),
         "diverged": diverged,
-        "seconds": round(sum(result.seconds for result in results), 3),
+        "seconds": round(seconds, 3),
         **described,
         **here,
         "environment_changes": changes,
