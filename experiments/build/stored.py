@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import loganneal_jax
+from configs import base
 from experiments.build import names
 from experiments.build.experiment import Experiment, build, of_task
 from experiments.build.models import make_model, model_label
@@ -112,9 +113,12 @@ def learning_rates(fields: Mapping[str, Any], run: Run) -> np.ndarray:
 
     Raises:
       UserError: a name, a value, or a combination of values cannot be used.
-      AttributeError: an older version stored the fields, and one is missing.
+      AttributeError: an older version stored the fields, and one is missing. A field whose default
+        is None may be missing, because None means the earlier behavior.
     """
-    section = ConfigDict({"options": {}})
+    defaults = base.get_config().schedule
+    section = ConfigDict({name: None for name in defaults if defaults[name] is None})
+    section.options = ConfigDict()
     for name, value in fields.items():
         target, field = (
             (section.options, name.removeprefix("options."))
