@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.eval_batch_size = 500
     config.log_every_steps = 50  # steps per dispatch and per progress report
 
-    # Directory of a run with whose newest weights this one begins (--init_from); None: random ones
+    # Directory of a run whose newest weights this run starts with (--init_from). None: random ones
     config.init_from = config_dict.placeholder(str)
 
     config.task = ConfigDict()
@@ -186,6 +186,6 @@ def get_config() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1
     config.checkpoint.max_to_keep = 2  # newest ones
-    # Whether to keep the one whose evaluation was best, by the task's objective, beside the newest
+    # Whether to keep also the best one, by the task's objective
     config.checkpoint.keep_best = False
     return config

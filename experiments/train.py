@@ -31,7 +31,7 @@ EXTEND_TO_EPOCHS = flags.DEFINE_float(
     "extend_to_epochs", None, "Train the run in --workdir for more epochs, up to this number."
 )
 INIT_FROM = flags.DEFINE_string(
-    "init_from", None, "Directory of a run whose weights a new run begins with."
+    "init_from", None, "Directory of a run whose weights a new run starts with."
 )
 PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "Steps to trace for TensorBoard, as FIRST:END without END."
