@@ -64,8 +64,8 @@ test "$(wc -l <runs/log/metrics.jsonl)" -eq 10
 step "train a second run, and compare the two"
 loganneal-train --config=quickstart --config.epochs=10 --config.schedule.name=cosine \
     --workdir=runs/cosine
-loganneal-report runs/log runs/cosine --out=report
-grep -q cosine report/report.md
+loganneal-report runs/log runs/cosine --labels=log,cosine --out=report
+grep '^| schedule.name .*| cyclical_log_annealing .*| cosine ' report/report.md
 
 step "export the weights, and load them and the network again"
 loganneal-export runs/log log.safetensors
