@@ -24,7 +24,7 @@ TITLE_LETTERS = 24  # in a panel of a quarter of the width
 STEPS_LINE_WIDTH = 0.8
 LINE_WIDTH = 1.3
 # With several methods, at most this percentage of the means in the second half of training may lie
-# below the panel.
+# below the panel. With fewer, only the first fifth of training may.
 HIDDEN_PERCENT = 10
 SEVERAL = 5
 # A learning rate below this share of the axis looks like zero, so the panel has its number.
@@ -213,8 +213,11 @@ def _limits(means: Sequence[np.ndarray], metric: Metric, floors: Sequence[float]
             low = min([positive.min(), *(value for value in floors if value > 0)])
             return _Limits("log", 0.8 * low, 1.25 * positive.max())
         return _Limits("linear", None, None)
-    second_halves = np.concatenate([mean[len(mean) // 2 :] for mean in means])
-    bottom = np.percentile(second_halves, HIDDEN_PERCENT if len(means) >= SEVERAL else 0)
+    if len(means) < SEVERAL:
+        bottom = min(mean[len(mean) // 5 :].min() for mean in means)
+    else:
+        second_halves = np.concatenate([mean[len(mean) // 2 :] for mean in means])
+        bottom = np.percentile(second_halves, HIDDEN_PERCENT)
     margin = 0.1 * (drawn.max() - bottom)
     if margin <= 0:
         return _Limits("linear", None, None)

@@ -40,13 +40,13 @@ def test_command_writes_a_report(tmp_path):
     out = tmp_path / "new" / "report"
     finished = command(sweep, f"--out={out}", run, "--baseline=sig+")
     found = (finished.returncode, finished.stdout, finished.stderr)
-    assert found == (0, f"wrote {out}/report.md with 7 tables and figures\n", "")
+    assert found == (0, f"wrote {out}/report.md with 8 tables and figures\n", "")
     text = (out / "report.md").read_text()
     for name in ("average", "best", "trials", "differences", "tuning"):
         table = pd.read_csv(out / f"mnist_{name}.csv", dtype=str, keep_default_na=False)
         for row in (table.columns, *table.values):
             assert f"| {' | '.join(row)} |\n" in text
-    for name in ("test_accuracy", "train_loss"):
+    for name in ("ranking", "nn2_test_accuracy", "nn2_train_loss"):
         assert f"](mnist_{name}.png)" in text
         assert matplotlib.image.imread(out / f"mnist_{name}.png").std() > 0.05
     links = set(re.findall(r"\]\((.+?)\)", text))
@@ -81,7 +81,7 @@ def test_default_output_is_ignored_by_git_and_needs_no_accelerator(tmp_path):
         timeout=120,
     )
     found = (finished.returncode, finished.stdout, finished.stderr)
-    assert found == (0, "wrote runs/report/report.md with 5 tables and figures\n", "")
+    assert found == (0, "wrote runs/report/report.md with 6 tables and figures\n", "")
     text = (tmp_path / "runs" / "report" / "report.md").read_text()
     assert "Below: the learning rate of every step.\n" in text
     ignored = (ROOT / ".gitignore").read_text().splitlines()
