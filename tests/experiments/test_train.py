@@ -14,6 +14,7 @@ import pytest
 
 from tests import commands
 from tests.commands import ROOT, TIMEOUT_SECONDS
+from tests.experiments.models import two_convolutions
 
 NARROW = [
     "--config=configs/quickstart.py",
@@ -21,8 +22,8 @@ NARROW = [
     "--config.batch_size=256",
     "--config.log_every_steps=2",
     "--config.data.image_size=8",
-    "--config.model.name=resnet10",
-    "--config.model.width_multiplier=0.03125",
+    f"--config.model.name={two_convolutions.NAME}",
+    "--config.model.width_multiplier=0.25",
     "--config.schedule.peak_value=0.02",
 ]
 ATTENTION = (

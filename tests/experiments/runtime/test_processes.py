@@ -10,6 +10,7 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.runtime import processes
+from tests.experiments.models import two_convolutions
 from tests.experiments.runtime.lives import (
     STEPS_PER_EPOCH,
     Life,
@@ -109,9 +110,10 @@ def ends(*lives):
     "options",
     [
         (),
-        # The network of the quickstart, whose batch norm sees the images of both processes.
+        # A network whose batch norm sees the images of both processes.
         (
-            "--config.model.name=resnet10",
+            f"--config.model.name={two_convolutions.NAME}",
+            "--config.model.width_multiplier=0.25",
             "--config.model.attention.name=beside",
             "--config.batch_size=64",
             "--config.epochs=2",
@@ -120,7 +122,7 @@ def ends(*lives):
             "--config.schedule.end_value=0.0001",
         ),
     ],
-    ids=["nn2", "resnet10"],
+    ids=["nn2", "two_convolutions"],
 )
 def test_two_processes_train_like_one(tmp_path, options):
     code, errors = train(tmp_path / "one", EPOCHS, *options)

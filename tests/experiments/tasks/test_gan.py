@@ -13,6 +13,7 @@ from experiments.tasks.adversarial import LOSSES
 
 SHAPE = (2, 2, 1)
 SEEN = []  # noise that the generator was called with
+SGD = optax.sgd(0.1)
 
 
 class Linear(nn.Module):
@@ -55,7 +56,11 @@ def make_task(**changes):
 
 @pytest.fixture
 def batch():
-    return {"image": jnp.asarray(make_task().load().train["image"][:6])}
+    return {"image": make_task().load().train["image"][:6]}
+
+
+def init(task, optimizer=SGD):
+    return jax.jit(lambda key: task.init(key, optimizer))(jax.random.key(0))
 
 
 def weights_of(state):
@@ -69,12 +74,16 @@ def sigmoid(x):
 def test_step_equals_the_formulas(batch):
     """The discriminator moves first, and each network has its own factor of the rate."""
     task = make_task(rates=gan.Rates(generator=0.5, discriminator=2.0))
-    optimizer = optax.sgd(0.1)
-    state = task.init(jax.random.key(0), optimizer)
+    state = init(task)
     of_generator, of_discriminator = weights_of(state)
-    SEEN.clear()
-    state, metrics = task.train_step(state, batch, optimizer)
-    first, second = (np.asarray(noise, np.float64) for noise in SEEN)
+
+    @jax.jit
+    def step(state):
+        SEEN.clear()
+        return task.train_step(state, batch, SGD), list(SEEN)
+
+    (state, metrics), seen = step(state)
+    first, second = (np.asarray(noise, np.float64) for noise in seen)
     assert not np.allclose(first, second)
     real = np.asarray(batch["image"], np.float64).reshape(6, 4) / 127.5 - 1
     fake = first @ of_generator
@@ -97,13 +106,13 @@ def test_step_equals_the_formulas(batch):
 
 def test_penalty_adds_its_gradient_to_the_discriminators(batch):
     """The logit is linear, so that its gradient is the weights, whatever the image."""
-    optimizer = optax.sgd(0.1)
     weights = []
     for factor in (0.0, 10.0):
         task = make_task(loss=LOSSES["wasserstein"], gradient_penalty=factor)
-        state = task.init(jax.random.key(0), optimizer)
+        state = init(task)
         before = weights_of(state)[1]
-        weights.append(weights_of(task.train_step(state, batch, optimizer)[0])[1])
+        after, _ = jax.jit(lambda state, task=task: task.train_step(state, batch, SGD))(state)
+        weights.append(weights_of(after)[1])
     norm = np.sqrt(np.square(before).sum())
     expected = -0.1 * 10.0 * 2 * (norm - 1) * before / norm
     np.testing.assert_allclose(weights[1] - weights[0], expected, rtol=1e-4, atol=1e-6)
@@ -118,12 +127,13 @@ def test_all_updates_of_a_step_follow_the_schedule_at_the_step(batch):
         return optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(schedule))
 
     scheduled = adam(lambda count: jnp.asarray(rates)[count])
-    state = task.init(jax.random.key(0), scheduled)
-    constant = state.replace(opt_state={n: adam(1.0).init(state.params[n]) for n in gan.NETWORKS})
+    state = init(task, scheduled)
+    constant = init(task, adam(1.0))
+    step = jax.jit(lambda state: task.train_step(state, batch, scheduled)[0])
+    step_at = jax.jit(lambda state, rate: task.train_step(state, batch, adam(rate))[0])
     for rate in rates:
         with jax.numpy_dtype_promotion("standard"):  # Adam raises a float to an integer power
-            state, _ = task.train_step(state, batch, scheduled)
-            constant, _ = task.train_step(constant, batch, adam(rate))
+            state, constant = step(state), step_at(constant, rate)
         for found, expected in zip(weights_of(state), weights_of(constant), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-6)
     counts = {n: [int(each.count) for each in state.opt_state[n]] for n in gan.NETWORKS}
@@ -133,45 +143,54 @@ def test_all_updates_of_a_step_follow_the_schedule_at_the_step(batch):
 def test_evaluation_depends_on_seed_and_example_alone(batch):
     """Masked examples do not count, and the same example gets the same noise in every batch."""
     task = make_task()
-    test = {name: jnp.asarray(array) for name, array in task.load().test.items()}
-    state = task.init(jax.random.key(0), optax.sgd(0.1))
+    test = task.load().test
+    state = init(task)
     evaluate = jax.jit(task.eval_step)
-    whole = evaluate(state, {**test, "mask": jnp.ones(5, bool)})
-    mask = jnp.array([True, False, True, True, False])
+    whole = evaluate(state, {**test, "mask": np.ones(5, bool)})
+    mask = np.array([True, False, True, True, False])
     masked = jax.device_get(evaluate(state, {**test, "mask": mask}))
     rest = evaluate(state, {**test, "mask": ~mask})
     chosen = {name: array[mask] for name, array in test.items()}
-    alone = jax.device_get(evaluate(state, {**chosen, "mask": jnp.ones(3, bool)}))
+    alone = jax.device_get(evaluate(state, {**chosen, "mask": np.ones(3, bool)}))
     for name, value in masked.compute().items():
         assert value == pytest.approx(alone.compute()[name], rel=1e-5, abs=1e-5)
     merged = jax.device_get(masked.merge(rest)).compute()
     for name, value in jax.device_get(whole).compute().items():
         assert value == pytest.approx(merged[name], rel=1e-4, abs=1e-5)
     assert set(merged) == set(task.metrics) == set(task.no_evaluation().compute())
-    other = task.init(jax.random.key(1), optax.sgd(0.1)).replace(params=state.params)
-    noise = []
-    for each in (state, state, other):
+    other = state.replace(key=jax.random.key(1))
+
+    @jax.jit
+    def noise_of(state):
         SEEN.clear()
-        task.eval_step(each, {**test, "mask": mask})
-        noise.append(np.asarray(SEEN[0]))
+        task.eval_step(state, {**test, "mask": mask})
+        return SEEN[0]
+
+    noise = [noise_of(each) for each in (state, state, other)]
     np.testing.assert_array_equal(noise[0], noise[1])
     assert not np.allclose(noise[0], noise[2])
 
 
 def test_pictures_are_the_samples_of_evaluation():
     task = make_task()
-    state = task.init(jax.random.key(0), optax.sgd(0.1))
-    SEEN.clear()
-    grid = np.asarray(task.pictures(state)["samples"])
+    state = init(task)
+
+    def pictures(state):
+        SEEN.clear()
+        return task.pictures(state)["samples"], SEEN[0]
+
+    grid, noise = map(np.asarray, jax.jit(pictures)(state))
     assert (grid.shape, grid.dtype) == ((16, 16, 1), np.uint8)
-    images = np.asarray(gan.levels(SEEN[0] @ state.params["generator"]["w"]["kernel"]))
+    images = np.asarray(gan.levels(noise @ np.asarray(state.params["generator"]["w"]["kernel"])))
     np.testing.assert_array_equal(grid[:2, :2, 0].ravel(), images[0])
     np.testing.assert_array_equal(grid[2:4, 4:6, 0].ravel(), images[10])
-    test = {name: jnp.asarray(array) for name, array in task.load().test.items()}
-    pictured = SEEN[0][:5]
-    SEEN.clear()
-    task.eval_step(state, {**test, "mask": jnp.ones(5, bool)})
-    np.testing.assert_array_equal(SEEN[0], pictured)
+
+    def evaluated(state):
+        SEEN.clear()
+        task.eval_step(state, {**task.load().test, "mask": np.ones(5, bool)})
+        return SEEN[0]
+
+    np.testing.assert_array_equal(jax.jit(evaluated)(state), noise[:5])
 
 
 def test_floors_compare_training_images_with_test_images():

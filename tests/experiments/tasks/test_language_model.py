@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,11 +48,11 @@ OPTIMIZER = optax.sgd(0.5)
 
 @pytest.fixture(scope="module")
 def state():
-    return make().init(jax.random.key(0), OPTIMIZER)
+    return jax.jit(lambda key: make().init(key, OPTIMIZER))(jax.random.key(0))
 
 
 def log_probabilities(table):
-    return np.asarray(jax.nn.log_softmax(np.asarray(table, np.float32), axis=-1))
+    return scipy.special.log_softmax(np.asarray(table, np.float64), axis=-1)
 
 
 @pytest.mark.parametrize(("num_tokens", "length"), [(8, 4), (9, 4), (11, 4), (99, 7), (3, 1)])
@@ -87,13 +88,13 @@ def test_evaluation_averages_over_the_characters_of_the_split(state):
     split = task.load().test
     previous = np.concatenate([TRAIN[-1:], TEST[:-1]])
     losses = -log_probabilities(state.params["table"])[previous, TEST]
-    metrics = task.no_metrics()
+    metrics, evaluate = task.no_metrics(), jax.jit(task.eval_step)
     for start in (0, 4):
         # The batches of the loop: examples that fill the last batch repeat the first one.
         indices = start + np.arange(4)
         mask = indices < len(split["count"])
         batch = {name: array[np.where(mask, indices, 0)] for name, array in split.items()}
-        metrics = metrics.merge(task.eval_step(state, {**batch, "mask": mask}))
+        metrics = metrics.merge(evaluate(state, {**batch, "mask": mask}))
     assert int(metrics.loss.count) == TEST.size
     found = jax.device_get(metrics).compute()
     assert found["loss"] == pytest.approx(losses.mean(), rel=1e-5)
@@ -105,10 +106,16 @@ def test_evaluation_averages_over_the_characters_of_the_split(state):
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_step_follows_the_gradient_of_the_mean_loss(state, pieces):
     task = make(accumulate_steps=pieces)
-    batch = task.batch(task.load().train, jnp.arange(6), jax.random.key(1))
-    after, metrics = task.train_step(state, batch, OPTIMIZER)
+
+    @jax.jit
+    def step(state, split):
+        batch = task.batch(split, jnp.arange(6), jax.random.key(1))
+        return batch, task.train_step(state, batch, OPTIMIZER)
+
+    batch, (after, metrics) = step(state, task.load().train)
     tokens = np.asarray(batch["tokens"])
-    before, inputs, targets = state.params["table"], tokens[:, :-1].ravel(), tokens[:, 1:].ravel()
+    before = np.asarray(state.params["table"])
+    inputs, targets = tokens[:, :-1].ravel(), tokens[:, 1:].ravel()
     probabilities = np.exp(log_probabilities(before))
     gradient = np.zeros((SIZE, SIZE))
     np.add.at(gradient, inputs, probabilities[inputs] - np.eye(SIZE)[targets])

@@ -1,5 +1,7 @@
 """Losses: equal to Keras', and finite where the plain formula overflows."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -13,7 +15,7 @@ from experiments.tasks.losses import (
 )
 
 RNG = np.random.default_rng(0)
-LABELS = jnp.asarray(RNG.integers(0, 10, 64), jnp.int32)
+LABELS = RNG.integers(0, 10, 64).astype(np.int32)
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
@@ -37,18 +39,26 @@ def test_softmax_loss_equals_keras(smoothing):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
+@functools.cache
+def loss_and_gradient(name, smoothing):
+    """Returns the compiled mean loss of three examples, with its gradient."""
+
+    def mean_loss(logits):
+        return LOSSES[name](logits, LABELS[:3], label_smoothing=smoothing).mean()
+
+    return jax.jit(jax.value_and_grad(mean_loss))
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("fill", [-1e4, 0.0, 1e4])
 def test_loss_and_gradient_are_finite_for_huge_logits(name, smoothing, fill):
-    def mean_loss(logits):
-        return LOSSES[name](logits, LABELS[:3], label_smoothing=smoothing).mean()
-
     for label_logit in (-1e4, 0.0, 1e4):
-        logits = jnp.full((3, 10), fill).at[jnp.arange(3), LABELS[:3]].set(label_logit)
-        loss, gradient = jax.value_and_grad(mean_loss)(logits)
-        assert jnp.isfinite(loss)
-        assert jnp.isfinite(gradient).all()
+        logits = np.full((3, 10), fill, np.float32)
+        logits[np.arange(3), LABELS[:3]] = label_logit
+        loss, gradient = loss_and_gradient(name, smoothing)(logits)
+        assert np.isfinite(loss)
+        assert np.isfinite(gradient).all()
 
 
 def test_sigmoid_loss_of_huge_logits_equals_float64_arithmetic():
