@@ -46,7 +46,7 @@ nb_merge_streams = True
 # The docstrings write code in single backticks.
 default_role = "code"
 highlight_language = "text"
-smartquotes_action = "D"  # dashes, but no curly quotes around values
+smartquotes = False  # would turn the two hyphens of a flag into a dash
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
