@@ -77,7 +77,7 @@ def stored(
 
 
 def _read(
-    file: Path, key: str, layouts: Mapping[str, Layout], others: bool
+    file: Path, key: str, layouts: Mapping[str, Layout], others: bool = False
 ) -> dict[str, np.ndarray] | None:
     """Returns the arrays of a file, or None if the file has another key.
 

@@ -233,7 +233,7 @@ def test_experiment_holds_the_values_that_a_run_needs():
     assert experiment.weight_decay == 0.25
     assert (experiment.strategy, experiment.accumulate_steps) == ("pmap", 2)
     assert experiment.guard == (LossLimit(4.5, 21), 2, 0.25, 0.5)
-    assert experiment.checkpoints == (3, 4)
+    assert experiment.checkpoints == (3, 4, False)
     assert (experiment.task.data, experiment.task.model) == ("digits", "resnet10 (width 0.25)")
     assert experiment.task.num_train == 1437
 

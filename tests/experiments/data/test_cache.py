@@ -252,3 +252,16 @@ def test_relative_cache_home_creates_no_directory_called_tilde(tmp_path, monkeyp
     stored()
     assert (tmp_path / ".cache" / "loganneal_jax" / "test" / "set.arrays").is_file()
     assert not (tmp_path / "~").exists()
+
+
+def test_arrays_of_unknown_layout_are_stored_beside_the_known(file):
+    others = {"fitted": np.arange(5, dtype=np.int16), "number": np.asarray(3.5)}
+    arguments = ("test/set.arrays", "key", LAYOUTS)
+    computed = cache.stored(*arguments, lambda: {**ARRAYS, **others}, others=True)
+    found = cache.stored(*arguments, lambda: pytest.fail("computed again"), others=True)
+    assert found.keys() == computed.keys()
+    for name, array in others.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    with pytest.raises(ValueError, match="are expected"):
+        cache._read(file, "key", LAYOUTS)
