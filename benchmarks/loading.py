@@ -81,7 +81,7 @@ def reader_of(directory: str, kind: str) -> Any:
 
 def ours(directory: str, kind: str) -> Iterator[int]:
     """Yields the sizes of batches that Grain's workers read as in a run."""
-    from experiments.data import streaming
+    from experiments.data import orders, streaming
     from experiments.data.records import Readers
 
     reader = reader_of(directory, kind)
@@ -89,17 +89,17 @@ def ours(directory: str, kind: str) -> Iterator[int]:
     plan = streaming.Plan(1000 * steps, steps, BATCH, BATCH, len(reader), 0)
     rows = streaming.Rows(np.arange(BATCH), np.arange(BATCH))
 
-    def order_of(epoch: int) -> streaming.Order:
+    def order_of(epoch: int) -> orders.Order:
         indices = np.random.default_rng(epoch).permutation(len(reader)).astype(np.int32)
-        return streaming.Order(indices, np.int32(0))
+        return orders.Order(indices, np.int32(0))
 
-    with streaming.Orders(len(reader), order_of) as orders:
+    with orders.Orders(len(reader), order_of) as shared:
         source = streaming.Batches(
-            Readers(reader, reader), plan, orders, rows, first_step=0, seed=0, replace_damaged=False
+            Readers(reader, reader), plan, shared, rows, first_step=0, seed=0, replace_damaged=False
         )
         with streaming.read_ahead(source, WORKERS) as batches:
             for step in itertools.count():
-                orders.provide(step // steps)
+                shared.provide(step // steps)
                 yield len(next(batches).arrays["image"])
 
 

@@ -270,18 +270,6 @@ def read(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     return arrays["images"], arrays["labels"]
 
 
-def check_texts(name: str, builder: Any) -> None:
-    """Raises `UserError` if a data set has no feature `text`; see `read_texts`."""
-    import tensorflow_datasets as tfds
-
-    features = builder.info.features
-    if "text" not in features or not isinstance(features["text"], tfds.features.Text):
-        raise UserError(
-            f"data set {name!r} has the features {', '.join(features)}; a data set for a language "
-            "model needs 'text'"
-        )
-
-
 def read_texts(name: str, builder: Any, split: str) -> list[bytes]:
     """Reads the texts of a split.
 

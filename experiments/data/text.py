@@ -294,8 +294,15 @@ def _prepared(name: str, data_dir: str | None) -> Any:
 
 def _splits(name: str, builder: Any) -> tuple[str, list[str]]:
     """Returns the training split, and the splits to evaluate."""
+    import tensorflow_datasets as tfds
+
     train, _ = prepared.splits(name, builder)
-    prepared.check_texts(name, builder)
+    features = builder.info.features
+    if "text" not in features or not isinstance(features["text"], tfds.features.Text):
+        raise UserError(
+            f"data set {name!r} has the features {', '.join(features)}; a data set for a language "
+            "model needs 'text'"
+        )
     return train, [split for split in ("validation", "test") if split in builder.info.splits]
 
 

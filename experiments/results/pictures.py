@@ -18,7 +18,7 @@ class Picture(NamedTuple):
     """A figure of a report.
 
     Attributes:
-      name: what it is called in a file name, such as "test_accuracy".
+      name: what it is called in a file name, such as "test_loss".
       model: the model that it shows, or None if it shows all of them.
       caption: what it shows, as Markdown.
       title: its text for readers who do not see it.

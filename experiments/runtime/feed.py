@@ -13,8 +13,9 @@ import numpy as np
 from experiments.build.experiment import Experiment
 from experiments.data import streaming
 from experiments.data.cache import Layout
+from experiments.data.orders import Order, Orders
 from experiments.data.records import Readers, Stream
-from experiments.data.streaming import Batch, Order, Orders, Plan, Rows
+from experiments.data.streaming import Batch, Plan, Rows
 from experiments.errors import UserError
 from experiments.program import assemble, averaging, blocks, parallel
 from experiments.program.alarm import Alarm

@@ -114,6 +114,8 @@ def shown(expression, *arguments):
 
 
 NULLABLE = {
+    "init_from": "somewhere",
+    "schedule.total_epochs": 3.0,
     "data.data_dir": "somewhere",
     "data.image_size": 8,
     "data.workers": 2,

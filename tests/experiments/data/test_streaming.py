@@ -9,8 +9,9 @@ import pytest
 
 from experiments.data import streaming
 from experiments.data.cache import Layout
+from experiments.data.orders import Order, Orders
 from experiments.data.records import Damaged, Readers
-from experiments.data.streaming import Batches, Order, Orders, Plan, Rows
+from experiments.data.streaming import Batches, Plan, Rows
 from experiments.errors import UserError
 
 PLAN = Plan(
