@@ -114,7 +114,7 @@ def test_every_damage_to_a_run_is_repaired_or_refused(directories, tmp_path, cap
 def test_no_flipped_byte_of_a_summary_goes_unnoticed(directories, tmp_path):
     finished = directories["finished"]
     intact = (finished / "summary.json").read_bytes()
-    for name in ("config.json", "metrics.jsonl"):
+    for name in ("config.json", "inputs.safetensors", "metrics.jsonl"):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     (tmp_path / "summary.json").write_bytes(intact)
     wanted = workdir.read_summary(epath.Path(tmp_path))
