@@ -94,20 +94,14 @@ def make(results: Results, *, baseline: str | None = None) -> dict[str, bytes]:
     parts += [_how(objective, set(rows.data), chance), _sources(results.sources)]
     sections = list(rows.groupby(["data", "split"]))
     names = [data if split == "test" else f"{data} {split}" for (data, split), _ in sections]
-    of_model = [
-        (name, model)
-        for name, (_, of) in zip(names, sections, strict=True)
-        for model in sorted(set(of.model))
-    ]
-    stems = dict(
-        zip(
-            [*((name, None) for name in names), *of_model],
-            _stems([*names, *map(" ".join, of_model)]),
-            strict=True,
-        )
-    )
-    for ((data, split), of_section), name in zip(sections, names, strict=True):
-        stem = stems[name, None]
+    models = [sorted(set(of.model)) for _, of in sections]
+    named = [f"{name} {model}" for name, of in zip(names, models, strict=True) for model in of]
+    free = iter(_stems([*names, *named]))
+    stems = [next(free) for _ in names]
+    stems_of_models = [{model: next(free) for model in of} for of in models]
+    for ((data, split), of_section), stem, stem_of in zip(
+        sections, stems, stems_of_models, strict=True
+    ):
         of_trials = trials[(trials.data == data) & (trials.split == split)]
         compared_with = _baseline(data, of_trials, baseline)
         parts.append(_header(data, split, of_section, results))
@@ -115,7 +109,8 @@ def make(results: Results, *, baseline: str | None = None) -> dict[str, bytes]:
         for picture in pictures.of_section(
             data, split, of_section, of_trials, results, compared_with
         ):
-            file = f"{stems[name, picture.model]}_{picture.name}.png"
+            start = stem if picture.model is None else stem_of[picture.model]
+            file = f"{start}_{picture.name}.png"
             files[file] = picture.png
             linked.append(f"{picture.caption}\n\n![{picture.title}]({file})\n")
         parts.append(linked[0])
