@@ -21,6 +21,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # them for garbage so often that this takes a tenth of the time.
 gc.set_threshold(100_000, 20, 20)
 
+# Tests that train the same small network compile it once per worker. Storing a smaller program
+# would take about as long as compiling it again.
+PROGRAMS = tempfile.TemporaryDirectory(prefix="programs-")
+jax.config.update("jax_compilation_cache_dir", PROGRAMS.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
 # Some tests compare with Keras, which TensorFlow imports too. So choose its backend before any
 # test, and keep Keras from storing that choice in the user's own config.
 KERAS_HOME = tempfile.TemporaryDirectory()
