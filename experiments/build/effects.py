@@ -15,15 +15,15 @@ from experiments.packaged import base
 
 # What a field needs in order to act, where the name of its section is not the whole reason.
 NEEDS = {
-    "data.data_dir": "a data set other than digits and markov",
+    "data.data_dir": "a data set of tfds, or data.name='folder'",
     "data.context_length": "task.name='language_model'",
     "data.tokens": "a language model of a text other than markov",
     **dict.fromkeys(
         (f"linear_regression.{name}" for name in ("dimensions", "exponent", "noise")),
         "task.name='linear_regression'",
     ),
-    "data.loading": "a data set other than digits and markov",
-    "data.memory_share": "data.loading='auto' and a data set other than digits and markov",
+    "data.loading": "a data set that is read from files",
+    "data.memory_share": "data.loading='auto' and a data set that is read from files",
     "data.workers": "a data set that is streamed, as with data.loading='stream'",
     "data.max_damaged": "a data set of images that is streamed, as with data.loading='stream'",
     "data.zca_epsilon": "the step zca in data.preprocess",

@@ -1,6 +1,5 @@
 """Compares every step with an independent computation, and checks their order and caching."""
 
-import itertools
 import os
 
 import jax
@@ -14,6 +13,7 @@ from skimage.exposure import rescale_intensity
 
 from experiments.data import augment, chain, datasets, preprocess
 from experiments.errors import UserError
+from tests.experiments.data.test_chain import ORDER
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 200, (150, 7, 5, 3), np.uint8)
@@ -23,7 +23,6 @@ BRIGHTNESS = RNG.uniform(0.2, 1.2, (150, 1, 1, 1)) * [1.0, 0.8, 0.4]
 TRAIN = (IMAGES * BRIGHTNESS).astype(np.uint8)
 TEST = RNG.integers(50, 256, (20, 7, 5, 3), np.uint8)
 DATASET = datasets.Dataset(TRAIN, np.zeros(150, np.int32), TEST, np.zeros(20, np.int32))
-ORDER = ("contrast_stretching", "global_contrast_normalization", "pixel_mean", "standardize", "zca")
 PER_IMAGE = {"contrast_stretching", "global_contrast_normalization"}
 
 
@@ -164,45 +163,6 @@ def test_chain_gives_the_same_bits_twice():
     steps = ("contrast_stretching", "standardize", "pixel_mean", "zca")
     for once, again in zip(applied(*steps), applied(*steps), strict=True):
         np.testing.assert_array_equal(once, again)
-
-
-def in_order(steps):
-    """Returns whether steps may follow one another, by an independent formulation."""
-    return (
-        len(set(steps)) == len(steps)
-        and "contrast_stretching" not in steps[1:]
-        and ("zca" not in steps or steps[steps.index("zca") + 1 :] in ((), ORDER[1:2]))
-    )
-
-
-def test_every_order_is_accepted_or_refused_in_one_line():
-    accepted = 0
-    for length in range(4):
-        for steps in itertools.product(ORDER, repeat=length):
-            if in_order(steps):
-                chain.check(steps)
-                accepted += 1
-            else:
-                with pytest.raises(UserError) as error:
-                    chain.check(steps)
-                assert "\n" not in str(error.value)
-                assert any(repr(name) in str(error.value) for name in steps)
-    # By hand: the empty chain, 5 chains of one step, and 14 of the 20 pairs.
-    assert sum(in_order(steps) for steps in itertools.product(ORDER, repeat=2)) == 14
-    assert accepted > 1 + 5 + 14
-
-
-@pytest.mark.parametrize(
-    ("steps", "message"),
-    [
-        (("zca", "zca"), "contains 'zca' twice; list each step once"),
-        (("standardize", "contrast_stretching"), "must list .* first, before 'standardize'"),
-        (("zca", "pixel_mean"), "'pixel_mean' after 'zca', .* only global_contrast_normalization"),
-    ],
-)
-def test_impossible_order_is_refused(steps, message):
-    with pytest.raises(UserError, match=message):
-        chain.check(steps)
 
 
 def test_impossible_order_is_refused_before_any_computation(monkeypatch):
