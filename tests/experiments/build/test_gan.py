@@ -3,6 +3,7 @@
 import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -78,7 +79,16 @@ def test_penalized_discriminator_has_no_batch_norm_and_the_native_convolution(mo
     assert passed["d"].norm is None
 
 
-def trained(experiment, devices, num_steps=3):
+def initial_state(experiment):
+    """Returns the initial state, which no strategy changes."""
+    strategy = parallel.make_strategy(experiment.strategy, jax.devices()[:1])
+    programs = assemble.compiled(
+        experiment.task, experiment.optimizer, experiment.batches, strategy
+    )
+    return jax.device_get(programs.init(key_data(0)))
+
+
+def trained(experiment, initial, devices, num_steps=3):
     """Trains a few steps and evaluates, on a number of devices."""
     strategy = parallel.make_strategy(experiment.strategy, jax.devices()[:devices])
     data = experiment.task.load()
@@ -86,7 +96,8 @@ def trained(experiment, devices, num_steps=3):
         experiment.task, experiment.optimizer, experiment.batches, strategy
     )
     train, test = (parallel.to_devices(split, strategy.replicated) for split in data)
-    state = programs.init(parallel.replicate(key_data(0), strategy.replicated))
+    # Training donates its state.
+    state = jax.device_put(jax.tree.map(jnp.copy, initial), strategy.replicated)
     count = parallel.count(num_steps, strategy.replicated)
     state, metrics, _ = programs.train(state, train, programs.order(state), count)
     evaluated = programs.evaluate(state, test)
@@ -110,8 +121,11 @@ def trained(experiment, devices, num_steps=3):
 )
 def test_two_devices_make_the_updates_of_one(fields):
     """SGD, because Adam turns rounding errors of small gradients into large updates."""
+    initial = initial_state(small_experiment(**fields))
     one, *others = (
-        trained(small_experiment(**fields, **{"parallel.strategy": strategy, **more}), devices)
+        trained(
+            small_experiment(**fields, **{"parallel.strategy": strategy, **more}), initial, devices
+        )
         for strategy, devices, more in (
             ("jit", 1, {}),
             ("jit", 2, {}),
