@@ -15,13 +15,12 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from configs import base
-from configs.sweeps import base as sweeps_base
 from experiments import cli
 from experiments.build import fields
 from experiments.build.experiment import plain
 from experiments.build.sweeps import Sweep, read_sweep
 from experiments.errors import UserError
+from experiments.packaged import base, sweeps_base
 from experiments.program import switches
 from experiments.runtime import compile_cache, environment
 from experiments.runtime.workdir import write_atomically

@@ -122,6 +122,12 @@ def test_command_finds_packaged_configs_outside_a_clone(installed, tmp_path):
         assert process.stderr.startswith("error: epochs=-1.0 is out of range"), process.stderr
 
 
+def test_only_packaged_imports_configs_by_the_name_that_it_sets():
+    files = sorted((ROOT / "experiments").rglob("*.py"))
+    found = [file.name for file in files if "\nfrom configs" in file.read_text()]
+    assert found == ["packaged.py"]
+
+
 def test_config_of_the_users_own_imports_ours_and_its_neighbors(installed, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "own.py").write_text(OWN_CONFIG)

@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import loganneal_jax
-from configs import base
 from experiments.build import names
 from experiments.build.experiment import Experiment, build, of_task
 from experiments.build.models import make_model, model_label
@@ -17,6 +16,7 @@ from experiments.build.schedules import Run, make_schedule
 from experiments.build.tasks import MATMUL_PRECISIONS, at_precision, preprocessing
 from experiments.data import on_device
 from experiments.data.inputs import Inputs
+from experiments.packaged import base
 from experiments.tasks import classification
 from experiments.tasks.losses import LOSSES, to_probabilities
 
