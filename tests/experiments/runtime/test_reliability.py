@@ -336,3 +336,19 @@ def test_rollbacks_reach_a_finite_loss_even_if_the_run_is_killed(tmp_path):
     assert finish(tmp_path / "run", *options) == undisturbed
     again = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert again["rollbacks"] == summary["rollbacks"]
+
+
+def test_killed_extension_resumes_to_the_same_result(tmp_path):
+    """One kill hits a save, and one a random moment in an epoch."""
+    undisturbed = finish(
+        tmp_path / "undisturbed", "--config.epochs=40", "--config.schedule.total_epochs=10"
+    )
+    workdir = tmp_path / "run"
+    finish(workdir, "--config.epochs=10")
+    extend = ("--config.epochs=10", "--extend_to_epochs=40")
+    for kill in (kill_during_a_save, lambda life: kill_after_an_epoch(life, 0.1)):
+        with Life(workdir, *extend) as life:
+            kill(life)
+            assert life.wait() == -signal.SIGKILL
+        assert not (workdir / "summary.json").exists()
+    assert finish(workdir, *extend) == undisturbed
