@@ -53,6 +53,7 @@ CHOICES = {
 # Plausible values of every field, each on its own.
 PLAUSIBLE = {
     "task.name": st.sampled_from(CHOICES["task.name"]),
+    "init_from": st.none() | st.text(),
     "seed": st.integers(0, 2**32 - 1),
     "epochs": st.floats(0.05, 1e6) | st.integers(1, 100),
     "batch_size": st.integers(1, 1437),
@@ -111,6 +112,7 @@ PLAUSIBLE = {
     "schedule.name": st.sampled_from(CHOICES["schedule.name"]),
     "schedule.peak_value": st.floats(0, 1) | st.floats(0, 1e6),
     "schedule.end_value": st.floats(0, 0.1) | st.floats(0, 1e6),
+    "schedule.total_epochs": st.none() | st.floats(0.05, 1e6),
     "schedule.init_decay_epochs": st.floats(0.1, 100) | st.floats(0.1, 1e9),
     "schedule.restart_interval_epochs": st.none() | st.floats(0.1, 100) | st.floats(0.1, 1e9),
     "schedule.restart_multiplier": st.floats(0.5, 4) | st.floats(0, 1e30, exclude_min=True),
@@ -153,6 +155,7 @@ PLAUSIBLE = {
     "guard.extra_warmup_epochs": st.floats(0, 10),
     "checkpoint.every_epochs": st.integers(1, 10**6),
     "checkpoint.max_to_keep": st.integers(1, 10**6),
+    "checkpoint.keep_best": st.booleans(),
 }
 NAMES = st.sampled_from(sorted(PLAUSIBLE))
 # One field of each section, so that values without effect are reset and most configs are accepted.
@@ -226,9 +229,9 @@ def test_every_field_is_generated():
     assert set(PLAUSIBLE) == set(leaves(base.get_config()))
 
 
-def test_every_string_field_has_choices_or_names_a_data_set():
+def test_every_string_field_has_choices_or_names_a_data_set_or_a_directory():
     strings = {path for path, kind in leaves(base.get_config()).items() if kind is str}
-    assert strings == {*CHOICES, "data.name", "data.data_dir"}
+    assert strings == {*CHOICES, "data.name", "data.data_dir", "init_from"}
 
 
 def changed(changes):

@@ -15,7 +15,7 @@ from experiments.errors import UserError
 from experiments.program.state import TrainState
 from experiments.program.weights import to_evaluate
 from experiments.runtime.checkpoint import Checkpointer
-from experiments.runtime.checkpoint import tree_sha256 as sha256_of
+from experiments.runtime.hashes import tree_sha256 as sha256_of
 
 RATES = jnp.array([0.1, 0.05, 0.2, 0.01])
 GRADIENTS = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)

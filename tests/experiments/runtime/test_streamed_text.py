@@ -43,7 +43,7 @@ def in_records(root):
     return "my_texts"
 
 
-@pytest.mark.parametrize("write", [in_folder, in_records])
+@pytest.mark.parametrize("write", [in_folder, pytest.param(in_records, marks=pytest.mark.slow)])
 def test_streamed_text_gives_the_run_in_memory(write, tmp_path):
     data_dir = tmp_path / "data"
     data_dir.mkdir()
