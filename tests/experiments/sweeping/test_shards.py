@@ -161,17 +161,17 @@ def first_row(content):
     [
         (
             lambda first, second: shutil.rmtree(second),
-            r"the sweep in \S+first0 lacks shard 2 of 2: pass the directories of all its shards",
+            r"the sweep in \S+first\d lacks shard 2 of 2: pass the directories of all its shards",
         ),
         (
             lambda first, second: (second / "shard-2-of-2.json").unlink(),
-            r"second0 is unfinished: it has neither trials\.csv \(sweep\) nor metrics\.jsonl",
+            r"second\d is unfinished: it has neither trials\.csv \(sweep\) nor metrics\.jsonl",
         ),
         (
             lambda first, second: reseal(
                 second / "shard-2-of-2.json", lambda content: content["config"].update(seeds=[7])
             ),
-            r"first0 and \S+second0 are shards of different sweeps, which differ in seeds, and not",
+            r"first\d and \S+second\d are shards of different sweeps, which differ in seeds, and not",
         ),
         (
             lambda first, second: reseal(
@@ -185,7 +185,7 @@ def first_row(content):
         ),
         (
             lambda first, second: (second / "blocks" / "final-0" / "2.json").write_text("{}"),
-            r"second0/blocks/final-0/2\.json is damaged \(its content does not match its sha256\)",
+            r"second\d/blocks/final-0/2\.json is damaged \(its content does not match its sha256\)",
         ),
         (
             lambda first, second: (second / "blocks" / "final-0" / "2.json").unlink(),
