@@ -24,7 +24,7 @@ MAY_CHANGE = (
     "checkpoint.keep_best",
 )
 EPOCHS, TOTAL_EPOCHS = "epochs", "schedule.total_epochs"
-MAX_SHOWN = 8  # differing fields that an error lists
+MAX_SHOWN = 5  # differing fields that an error lists
 SUMMARY = "summary.json"
 LOCK_MODE = 0o666  # less what the user's umask takes away
 

@@ -48,7 +48,7 @@ def test_directory_is_claimed_for_one_config(directory):
 def test_error_lists_a_few_of_many_different_fields(directory):
     directory.mkdir(parents=True)
     workdir.claim(directory, {f"field{index}": index for index in range(20)})
-    message = r"another config \(field0=0, not '.{199}\.\.\.; .*field15=15, not None; and 12 more\)"
+    message = r"another config \(field0=0, not '.{199}\.\.\.; .*field12=12, not None; and 15 more\)"
     with pytest.raises(UserError, match=message):
         workdir.claim(directory, {"field0": "long" * 1000})
 

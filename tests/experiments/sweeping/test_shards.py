@@ -171,7 +171,8 @@ def first_row(content):
             lambda first, second: reseal(
                 second / "shard-2-of-2.json", lambda content: content["config"].update(seeds=[7])
             ),
-            r"first\d and \S+second\d are shards of different sweeps, which differ in seeds, and not",
+            r"first\d and \S+second\d are shards of different sweeps, "
+            "which differ in seeds, and not",
         ),
         (
             lambda first, second: reseal(
