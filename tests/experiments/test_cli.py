@@ -11,6 +11,7 @@ from configs import base
 from experiments import cli
 from experiments.build import ranges
 from experiments.errors import UserError
+from loganneal_jax import named
 from tests.experiments.build.edits import leaves
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def python(*arguments):
         (["--config.epochs=-1"], "epochs=-1.0 is out of range"),
         (
             ["--config.schedule.name=cosin"],
-            "schedule.name='cosin' is unknown; choose from constant, ",
+            f"schedule.name='cosin' is unknown; choose from {', '.join(named.SCHEDULES)}, ",
         ),
         (
             ["--config.schedule.name=nowhere:schedule"],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs.sweeps import digits
+from loganneal_jax import named
 from tests import commands
 from tests.commands import ROOT
 
@@ -139,7 +140,10 @@ def test_default_picture_is_in_the_ignored_directory_of_runs(tmp_path):
             ["--config=configs/sweeps/digits.py", "--schedule=cosine"],
             "--schedule cannot be combined with the config of a sweep",
         ),
-        (["--schedule=cosin"], "schedule.name='cosin' is unknown; choose from constant, cosine, "),
+        (
+            ["--schedule=cosin"],
+            f"schedule.name='cosin' is unknown; choose from {', '.join(named.SCHEDULES)}, ",
+        ),
         (["--epochs=0"], "epochs=0.0 is out of range; it must be above 0"),
         (["--epochs=nan"], "epochs=nan is out of range; it must be above 0"),
         (["--steps_per_epoch=0"], "--steps_per_epoch=0 is out of range; it must be above 0"),

@@ -65,7 +65,9 @@ def test_schedule_can_be_built_under_another_name():
     expected = optax.cosine_decay_schedule(0.1, EIGHT_EPOCHS.num_steps, 0.01)
     np.testing.assert_allclose(rates_of(cosine), rates_of(expected), rtol=1e-5)
     assert config.name == "cyclical_log_annealing"
-    with pytest.raises(UserError, match=r"schedule\.name='cosin' is unknown; choose from constant"):
+    choices = ", ".join(named.SCHEDULES)
+    message = rf"schedule\.name='cosin' is unknown; choose from {choices}, "
+    with pytest.raises(UserError, match=message):
         make_schedule_by_name(config, "cosin", EIGHT_EPOCHS)
 
 
