@@ -17,6 +17,9 @@ TRIES = 10
 # In evaluation, the central 224 of 256 pixels (He et al. 2016, arXiv:1512.03385).
 CENTER = 224 / 256
 
+PNG = b"\x89PNG\r\n\x1a\n"  # how a PNG file begins
+MANY_PIXELS = 2**26  # Pillow warns of larger images, and refuses absurd sizes
+
 
 class OtherShape(ValueError):
     """An image whose shape is not that of the others.
@@ -34,12 +37,42 @@ class OtherShape(ValueError):
 
 def shape_of(encoded: bytes) -> tuple[int, int, int]:
     """Returns height, width, and channels of an image file."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as picture:
-        image = np.asarray(_with_channels(picture))
+    image = _pixels(encoded)
     height, width, channels = image.reshape(*image.shape[:2], -1).shape
     return height, width, channels
+
+
+def _pixels(encoded: bytes) -> np.ndarray:
+    """Decodes an image file: [height, width] or [height, width, channels]."""
+    from PIL import Image
+
+    image = _from_png(encoded)
+    if image is None:
+        with Image.open(io.BytesIO(encoded)) as picture:
+            image = np.asarray(_with_channels(picture))
+    return image
+
+
+def _from_png(encoded: bytes) -> np.ndarray | None:
+    """Decodes a PNG file to the same pixels as Pillow, in half the time.
+
+    Args:
+      encoded: the bytes of an image file.
+
+    Returns:
+      uint8 [height, width] or [height, width, channels]; None if Pillow has to decode the file, or
+      to say why it cannot.
+    """
+    width, height = (int.from_bytes(encoded[start : start + 4], "big") for start in (16, 20))
+    if not encoded.startswith(PNG) or width * height > MANY_PIXELS:
+        return None
+    import imagecodecs
+
+    try:
+        image = imagecodecs.spng_decode(encoded)
+    except imagecodecs.SpngError:  # damaged, or a rare kind of pixels
+        return None
+    return image if image.dtype == np.uint8 else None
 
 
 def _with_channels(picture: Any) -> Any:
@@ -70,20 +103,13 @@ def of_equal_size(
       OtherShape: the image has another shape.
       ValueError: a channel has more than 8 bits.
     """
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as opened:
-        picture = _with_channels(opened)
-        image = np.asarray(picture)
-        shape = image.reshape(*image.shape[:2], -1).shape
-        if shape != stored_shape:
-            raise OtherShape(shape, stored_shape)
-        if image.dtype != np.uint8:
-            raise ValueError(f"its values are {image.dtype}, not uint8")
-        if image_shape != stored_shape:
-            height, width, _ = image_shape
-            image = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    return image.reshape(image_shape)
+    image = _pixels(encoded)
+    shape = image.reshape(*image.shape[:2], -1).shape
+    if shape != stored_shape:
+        raise OtherShape(shape, stored_shape)
+    if image.dtype != np.uint8:
+        raise ValueError(f"its values are {image.dtype}, not uint8")
+    return resized(image.reshape(1, *stored_shape), image_shape)[0]
 
 
 def cropped(
@@ -111,7 +137,8 @@ def cropped(
     from PIL import Image
 
     mode = "L" if channels == 1 else "RGB"
-    with Image.open(io.BytesIO(encoded)) as picture:
+    pixels = _from_png(encoded)
+    with Image.open(io.BytesIO(encoded)) if pixels is None else Image.fromarray(pixels) as picture:
         width, height = picture.size
         if rng is None or not random_parts:
             box = central_box(width, height)
