@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -179,7 +179,12 @@ def _listed(directory: str) -> list[os.DirEntry[str]]:
         with os.scandir(directory) as entries:
             return list(entries)
     except OSError as error:
-        raise UserError(
-            f"directory {directory} cannot be read ({error.strerror}); give this user permission, "
-            "or set another data.data_dir"
-        ) from error
+        refuse(error)
+
+
+def refuse(error: OSError) -> NoReturn:
+    """Raises the error of the user that the files in a directory cannot be listed."""
+    raise UserError(
+        f"directory {error.filename} cannot be read ({error.strerror}); give this user "
+        "permission, or set another data.data_dir"
+    ) from error

@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 from tqdm import tqdm
 
-from experiments.data import cache
+from experiments.data import cache, folders
 from experiments.errors import UserError
 
 NETWORK_URL = "https://storage.googleapis.com"  # host of the copies that tfds downloads
@@ -59,6 +59,8 @@ def find(
     except Exception as error:  # tfds and its parsers raise exceptions of many types
         directory = Path(data_dir or tfds.core.constants.DATA_DIR) / name.partition(":")[0]
         if directory.expanduser().is_dir():
+            # To tfds, a directory without permission is one that does not exist.
+            list(os.walk(directory.expanduser(), onerror=folders.refuse))
             raise unreadable(f"data set {name!r}", directory, error) from error
         if isinstance(error, tfds.core.DatasetNotFoundError):
             raise UserError(

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
@@ -207,7 +207,7 @@ def read_ahead(source: Any, num_workers: int) -> Iterator[Iterator[Any]]:
         )
         elements = elements.mp_prefetch(options, worker_init_fn=_start_worker)
     iterator = iter(elements)
-    read = (element for element in iterator)
+    read = _untraced(element for element in iterator)
     try:
         yield read
     finally:
@@ -217,6 +217,17 @@ def read_ahead(source: Any, num_workers: int) -> Iterator[Iterator[Any]]:
             read.close()
         del iterator, elements
         gc.collect()
+
+
+def _untraced(elements: Iterator[Any]) -> Generator[Any]:
+    """Yields elements, and removes the traceback of a worker's error.
+
+    It would keep Grain's iterator, whose semaphores Python would then report as leaked.
+    """
+    try:
+        yield from elements
+    except UserError as error:
+        raise error.with_traceback(None) from None
 
 
 def _start_worker(worker: int, num_workers: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data import documents, markov, prepared, shards
+from experiments.data import documents, folders, markov, prepared, shards
 from experiments.errors import UserError
 
 HELD_OUT = 10  # of a text without splits, a tenth is evaluated
@@ -257,7 +257,13 @@ def _text_files(folder: Path) -> list[Path]:
     """Returns all text files of a folder and its subfolders, in the order of their names."""
     if not folder.is_dir():
         raise UserError(f"data.data_dir={os.fspath(folder)!r} is not a folder of text files")
-    files = sorted(file for file in folder.rglob(f"*{ENDING}") if file.is_file())
+    paths = [
+        Path(directory, name)
+        for directory, _, names in os.walk(folder, onerror=folders.refuse)
+        for name in names
+        if name.endswith(ENDING)
+    ]
+    files = sorted(path for path in paths if path.is_file())
     if not files:
         raise UserError(
             f"data.data_dir={os.fspath(folder)!r} has no text files, whose names end in {ENDING}"
