@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import FAST
+
 ROOT = Path(__file__).parents[2]
 
 TWO_STEPS = """
@@ -17,6 +19,7 @@ from experiments.build.experiment import build
 from experiments.program import assemble, parallel
 
 config = importlib.import_module(f"configs.{sys.argv[1]}").get_config()
+config.batch_size = 16
 experiment = build(config)
 strategy = parallel.make_strategy("jit", jax.devices()[:1])
 programs = assemble.compiled(
@@ -49,7 +52,7 @@ def test_two_real_steps_at_full_width(name, parameters):
     process = subprocess.run(
         [sys.executable, "-c", TWO_STEPS, name],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": FAST},
         capture_output=True,
         text=True,
         timeout=850,
