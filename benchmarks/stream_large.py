@@ -157,7 +157,9 @@ def main() -> None:
         number = (signal.SIGTERM, signal.SIGKILL)[kills % 2]
         code = killed.once(kill=number, after=options.least_seconds + rng.uniform(0, 5))
         if code == 0:
-            break
+            raise SystemExit(
+                f"error: the run ended after {kills} kills; lower --least_seconds or raise --epochs"
+            )
         kills += 1
     assert killed.once(kill=None, after=0) == 0
     print(f"killed {kills} times: {killed.sha256()}, {killed.peak_bytes / 1e9:.2f} GB")
