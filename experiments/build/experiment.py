@@ -1,7 +1,6 @@
 """Turns a config into an experiment: everything that a run needs, checked and built once."""
 
 import dataclasses
-import functools
 import json
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -227,7 +226,6 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-@functools.lru_cache(maxsize=256)  # the trials of a sweep share schedules
 def _check_rates(name: str, schedule: optax.Schedule, num_steps: int) -> None:
     """Refuses a learning rate of 0 at every step."""
     # The first and the last steps decide for almost every schedule, without a long table.
