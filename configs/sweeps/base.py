@@ -18,6 +18,12 @@ def make(base: ConfigDict) -> ConfigDict:
     config.tune = ConfigDict()
     config.tune.seeds = ()
     config.tune.validation_examples = 0  # training examples held out while tuning
+    # "best": the point with the best mean. "one_standard_error": the middle of all points whose
+    # mean is within one standard error of the best
+    config.tune.selection = "best"
+    # How many times each edge of the grid may grow by a point, while the best mean of a setting is
+    # at that edge
+    config.tune.max_extensions = 0
 
     # Trials per block. None: up to five on each CPU device; on an accelerator, as many as fit into
     # memory

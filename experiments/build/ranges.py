@@ -25,6 +25,7 @@ WIDTH = "at least 1 and at most 16384"
 FACTOR = "above 0 and at most 64"
 WORKERS = "at least 0 and at most 256"
 ROLLBACKS = "at least 0 and at most 1000"
+EXTENSIONS = "at least 0 and at most 100"
 SEED = "at least 0 and below 4294967296"
 # NaN fails every comparison, so it is outside every range.
 HOLDS: dict[str, Callable[[float], bool]] = {
@@ -45,6 +46,7 @@ HOLDS: dict[str, Callable[[float], bool]] = {
     FACTOR: lambda value: 0 < value <= 64,
     WORKERS: lambda value: 0 <= value <= 256,
     ROLLBACKS: lambda value: 0 <= value <= 1000,
+    EXTENSIONS: lambda value: 0 <= value <= 100,
     SEED: lambda value: 0 <= value < 2**32,
 }
 

@@ -1,6 +1,7 @@
 """Turns the config of a sweep into its plan's ingredients, and each trial into an experiment."""
 
 import copy
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,15 @@ from experiments.build import ranges
 from experiments.build.experiment import Experiment, build, plain
 from experiments.errors import UserError
 
-RANGES = {"block_size": ranges.COUNT, "checkpoint_every_epochs": ranges.COUNT}
+RANGES = {
+    "block_size": ranges.COUNT,
+    "checkpoint_every_epochs": ranges.COUNT,
+    "tune.max_extensions": ranges.EXTENSIONS,
+}
+SELECTIONS = BEST, ONE_STANDARD_ERROR = ("best", "one_standard_error")
+RULE = {"selection": BEST, "max_extensions": 0}  # fields of `tune` that older configs lack
+# Ratios of neighbors in a grid that may grow; values that are rounded to three digits pass.
+RATIO_TOLERANCE = 0.02
 
 ALL_TRIALS = "all trials of a sweep must share it; set base.{path} instead"
 NO_RESULT = "it changes no result; set base.{path} instead"
@@ -52,6 +61,8 @@ class Sweep(NamedTuple):
       block_size: trials per program, or None for as many as fit into memory.
       checkpoint_every_epochs: epochs between checkpoints of a block.
       given: dotted fields of the base that were set on the command line.
+      selection: how tuning chooses a point, one of `SELECTIONS`.
+      max_extensions: how many times each edge of the grid may grow.
     """
 
     config: dict[str, Any]
@@ -64,6 +75,8 @@ class Sweep(NamedTuple):
     block_size: int | None
     checkpoint_every_epochs: int
     given: Collection[str] = ()
+    selection: str = BEST
+    max_extensions: int = 0
 
     def experiment(
         self, setting: str, point: Mapping[str, float], seed: int, *, validation_examples: int = 0
@@ -146,8 +159,9 @@ def read_sweep(config: ConfigDict, given: Collection[str] = ()) -> Sweep:
             _check_field(config.base, path, f"setting {setting['name']!r}")
             _check_own(path, f"setting {setting['name']!r}")
     _check_grid(config)
+    _check_rule(config)
     return Sweep(
-        config=plain(config),
+        config=_stored(config),
         base=config.base,
         settings={
             setting["name"]: {path: value for path, value in setting.items() if path != "name"}
@@ -160,7 +174,16 @@ def read_sweep(config: ConfigDict, given: Collection[str] = ()) -> Sweep:
         block_size=config.block_size,
         checkpoint_every_epochs=config.checkpoint_every_epochs,
         given=tuple(path.removeprefix("base.") for path in given if path.startswith("base.")),
+        selection=config.tune.selection,
+        max_extensions=config.tune.max_extensions,
     )
+
+
+def _stored(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as plain values; without a rule of tuning, it is that of older sweeps."""
+    stored = plain(config)
+    rule = {name: value for name, value in stored["tune"].items() if RULE.get(name) != value}
+    return {**stored, "tune": rule}
 
 
 def _check_grid(config: ConfigDict) -> None:
@@ -198,6 +221,47 @@ def _check_grid(config: ConfigDict) -> None:
             f"tune.validation_examples={config.tune.validation_examples} is out of range; it "
             "must be at least 1 with a grid"
         )
+
+
+def _check_rule(config: ConfigDict) -> None:
+    """Refuses a rule of tuning that the grid or the tuning seeds do not allow."""
+    selection, extensions = config.tune.selection, config.tune.max_extensions
+    if selection not in SELECTIONS:
+        raise UserError(
+            f"tune.selection={selection!r} is unknown; choose from {', '.join(SELECTIONS)}"
+        )
+    axes, seeds = len(config.grid), len(config.tune.seeds)
+    if selection == ONE_STANDARD_ERROR and (axes != 1 or seeds < 2):
+        raise UserError(
+            f"tune.selection={selection!r} needs a grid of one field and at least 2 tune.seeds, "
+            f"but there are {axes} fields and {seeds} tune.seeds"
+        )
+    if not extensions:
+        return
+    if axes != 1:
+        raise UserError(
+            f"tune.max_extensions={extensions} needs a grid of one field, but there are {axes}"
+        )
+    values = config.grid[0]["values"]
+    if not _is_geometric(values):
+        raise UserError(
+            f"tune.max_extensions={extensions} needs a grid of at least 2 positive values in "
+            f"ascending geometric progression, such as (0.1, 0.2, 0.4), not {tuple(values)}"
+        )
+
+
+def _is_geometric(values: Sequence[float]) -> bool:
+    """Returns whether values are positive and ascend by one ratio.
+
+    >>> [_is_geometric(values) for values in ((0.1, 0.2, 0.4), (0.01, 0.0316, 0.1), (0.1, 0.2))]
+    [True, True, True]
+    >>> [_is_geometric(values) for values in ((0.1, 0.2, 0.3), (0.2, 0.1), (0, 1), (1,))]
+    [False, False, False, False]
+    """
+    if len(values) < 2 or min(values) <= 0:
+        return False
+    ratios = [high / low for low, high in itertools.pairwise(values)]
+    return min(ratios) > 1 and max(ratios) <= (1 + RATIO_TOLERANCE) * min(ratios)
 
 
 def _check_trial(config: ConfigDict, setting: str) -> None:

@@ -9,6 +9,12 @@ from typing import Any, NamedTuple
 from experiments.errors import UserError
 
 DIRECTIONS = ("max", "min")
+# The point that tuning chose, by the `tune.selection` of a sweep.
+SELECTIONS = {
+    "best": "the first of the best in the order of the grid",
+    "one_standard_error": "the middle one of all points whose mean is within one standard error of "
+    "the best",
+}
 # Environment fields that can change a result. An older summary has only some of them.
 ENVIRONMENT = (
     *("device", "platform", "device_count", "process_count", "versions", "cpu_model"),
@@ -245,6 +251,10 @@ OPTIONAL_FIELDS: dict[str, Check] = {
     "chance": (_is_nested, "an object of objects"),
     "floors": (_is_nested, "an object of objects"),
     "settings": (_is_nested, "an object of objects"),
+    "selection": (
+        lambda value: isinstance(value, str) and value in SELECTIONS,
+        " or ".join(SELECTIONS),
+    ),
     "environment_changes": (
         _is_changes,
         'a list of objects with an integer "step" and "changed", an object of pairs',

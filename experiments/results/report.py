@@ -1,7 +1,7 @@
 """Makes a report from finished runs and sweeps: report.md, its tables as CSV, and its figures."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ from experiments.results import (
     pictures,
     tables,
 )
-from experiments.results.described import Metric
+from experiments.results.described import SELECTIONS, Metric
 from experiments.results.read import Results, read
 from experiments.results.rows import AVERAGES, TRIAL, averaged, swept_fields
 
@@ -116,7 +116,8 @@ def make(results: Results, *, baseline: str | None = None) -> dict[str, bytes]:
         parts.append(linked[0])
         if data not in chance and of_trials.failed.any():
             parts.append(_worst_remark(of_trials, objective))
-        made = _tables(split, of_trials, objective, compared_with)
+        rules = {of.get("selection", "best") for of in results.parts(of_section).values()}
+        made = _tables(split, of_trials, objective, compared_with, rules)
         made += _averaged(split, of_section, of_trials, objective, chance)
         for kind, caption, table in made:
             files[f"{stem}_{kind}.csv"] = table.to_csv(index=False).encode()
@@ -161,7 +162,11 @@ def _baseline(data: str, trials: pd.DataFrame, given: str | None) -> str:
 
 
 def _tables(
-    split: str, trials: pd.DataFrame, objective: Metric, baseline: str
+    split: str,
+    trials: pd.DataFrame,
+    objective: Metric,
+    baseline: str,
+    rules: Collection[str] = ("best",),
 ) -> list[tuple[str, str, pd.DataFrame]]:
     """Returns the short name, caption, and content of every table of a data set."""
     elsewhere = [field for field in swept_fields(trials) if trials[field].isna().all()]
@@ -208,8 +213,8 @@ def _tables(
         caption = (
             f"**Tuning**: mean validation {label} of the last tenth of epochs{percent}, for every "
             "point that was tried. Points with equal means share a rank. The final trials use the "
-            "chosen point, the first of the best in the order of the grid. No other table includes "
-            f"tuning trials.{_failed_everywhere(trials)}"
+            f"chosen point, {' or '.join(SELECTIONS[rule] for rule in sorted(rules))}. No other "
+            f"table includes tuning trials.{_failed_everywhere(trials)}"
         )
         made.append(("tuning", caption, tables.tuning(trials, objective)))
     return made

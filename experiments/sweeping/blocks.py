@@ -1,4 +1,4 @@
-"""Cuts the trials of a phase into blocks, and trains a block in this process."""
+"""Cuts the trials of a stage into blocks, and trains a block in this process."""
 
 import sys
 import time
@@ -50,12 +50,16 @@ class Job(NamedTuple):
 
 
 def cut(
-    phase: Sequence[Trial], directory: epath.Path, size_of: Callable[[Sequence[Trial]], int]
+    stage: str,
+    of_stage: Sequence[Trial],
+    directory: epath.Path,
+    size_of: Callable[[Sequence[Trial]], int],
 ) -> list[Job]:
-    """Cuts a phase into blocks, and stores their sizes.
+    """Cuts a stage into blocks, and stores their sizes.
 
     Args:
-      phase: the trials of a phase.
+      stage: its name, with which the names of its directories begin.
+      of_stage: its trials.
       directory: directory of the sweep.
       size_of: returns the trials per block of a group, the trials of one program, if the group has
         not been started.
@@ -67,11 +71,11 @@ def cut(
       UserError: a file cannot be read or written.
     """
     groups: dict[str, list[Trial]] = {}
-    for trial in phase:
+    for trial in of_stage:
         groups.setdefault(trials.program_of(trial.experiment), []).append(trial)
     jobs = []
     for index, group in enumerate(groups.values()):
-        place = directory / "blocks" / f"{group[0].phase}-{index}"
+        place = directory / "blocks" / f"{stage}-{index}"
         size = store.read_block_size(place, group)
         if size is None:
             size = size_of(group)

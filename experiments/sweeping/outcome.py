@@ -9,21 +9,60 @@ from experiments.results import failures, methods
 from experiments.results.described import Metric
 from experiments.results.rows import TRIAL
 from experiments.sweeping import plan
-from experiments.sweeping.plan import Trial
+from experiments.sweeping.plan import Score, Trial
 from experiments.sweeping.store import Rows
 
 
 def tune(sweep: Sweep, tuning: Sequence[Trial], rows: Rows) -> dict[str, plan.Point]:
-    """Returns the best point of each setting, by the objective of the tuning trials.
+    """Returns the point that each setting is trained with, by the objective of the tuning trials.
 
     Args:
-      sweep: the sweep.
-      tuning: its tuning trials.
+      sweep: the sweep, with the grid that was used.
+      tuning: the tuning trials of the sweep, which have the same tasks as those that were added.
       rows: one row per tuning trial and epoch.
 
     Returns:
       Setting -> point. Prints a warning if all trials of a setting failed.
     """
+    scores, direction = _scores(sweep, tuning, rows)
+    for setting in sweep.settings:
+        if setting not in _with_success(scores):
+            print(
+                f"warning: every tuning trial of setting {setting!r} failed, so its point of the "
+                "grid is an arbitrary choice",
+                file=sys.stderr,
+            )
+    return plan.selected_points(sweep, scores, direction)
+
+
+def grow(sweep: Sweep, grown: Sweep, tuning: Sequence[Trial], rows: Rows) -> list[plan.Point]:
+    """Returns the points by which the grid grows, because the best mean of a setting is at an edge.
+
+    A setting without a successful trial has no best mean, so the grid does not grow for it.
+
+    Args:
+      sweep: the sweep.
+      grown: the sweep with the grid so far.
+      tuning: the tuning trials of the sweep, which have the same tasks as those that were added.
+      rows: one row per tuning trial and epoch.
+
+    Returns:
+      The points; an empty list if tuning has ended.
+    """
+    if not sweep.max_extensions:
+        return []
+    scores, direction = _scores(grown, tuning, rows)
+    best = plan.best_points(grown, scores, direction)
+    return plan.added_points(sweep, grown, [best[name] for name in _with_success(scores)])
+
+
+def _with_success(scores: Sequence[Score]) -> set[str]:
+    """Returns the settings with a trial that did not fail."""
+    return {score.setting for score in scores if not score.failed}
+
+
+def _scores(sweep: Sweep, tuning: Sequence[Trial], rows: Rows) -> tuple[list[Score], str]:
+    """Returns the score of each tuning trial, and the direction of the objective."""
     import pandas as pd  # takes half a second
 
     task = tuning[0].experiment.task
@@ -32,19 +71,17 @@ def tune(sweep: Sweep, tuning: Sequence[Trial], rows: Rows) -> dict[str, plan.Po
     chance = {data: of[task.objective] for data, of in levels.items() if task.objective in of}
     objective = Metric(task.objective, direction, percent)
     per_trial = failures.per_trial(pd.DataFrame(rows), objective, chance)
-    for setting, failed in per_trial.groupby("setting", sort=False).failed.all().items():
-        if failed:
-            print(
-                f"warning: every tuning trial of setting {setting!r} failed, so the first of its "
-                "best points is an arbitrary choice",
-                file=sys.stderr,
-            )
     fields = [axis.field for axis in sweep.grid]
     scores = [
-        (trial["setting"], {field: trial[field] for field in fields}, trial["last"])
+        Score(
+            trial["setting"],
+            {field: trial[field] for field in fields},
+            trial["last"],
+            trial["failed"],
+        )
         for trial in per_trial.to_dict("records")
     ]
-    return plan.best_points(sweep, scores, direction)
+    return scores, direction
 
 
 def describe(
@@ -53,7 +90,7 @@ def describe(
     """Returns what a summary says about a sweep before its final trials have run.
 
     Args:
-      sweep: the sweep.
+      sweep: the sweep, with the grid that was used.
       final: its final trials.
       chosen: setting -> point of the grid.
 
@@ -64,6 +101,8 @@ def describe(
     one_of_each = {trial.experiment.task.data: trial for trial in final}
     return {
         "chosen": dict(chosen),
+        "selection": sweep.selection,
+        "grid": [{"field": axis.field, "values": list(axis.values)} for axis in sweep.grid],
         "task": final[0].experiment.config["task"]["name"],
         "metrics": task.description()["metrics"],
         "objective": task.objective,

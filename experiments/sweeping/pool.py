@@ -22,6 +22,7 @@ import jax
 from experiments.errors import Stopped, UserError
 from experiments.runtime.environment import Environment
 from experiments.sweeping.blocks import INSIDE, Advance, Job, Received
+from experiments.sweeping.plan import Stage
 
 POLL_SECONDS = 0.1  # between looks at the signals that arrived
 EXIT_SECONDS = 10
@@ -105,14 +106,12 @@ class Pool:
                 ready[worker] = message["environment"]
         return ready[self._workers[0]]
 
-    def train(
-        self, jobs: Sequence[Job], chosen: Mapping[str, Mapping[str, float]], advance: Advance
-    ) -> None:
-        """Trains blocks of one phase, each as soon as a worker is free.
+    def train(self, jobs: Sequence[Job], stage: Stage, advance: Advance) -> None:
+        """Trains blocks of one stage, each as soon as a worker is free.
 
         Args:
           jobs: the blocks.
-          chosen: setting -> point of the grid of the final trials; ignored for tuning trials.
+          stage: the stage, from which a worker plans the trials of the blocks again.
           advance: called with the steps of trials that were made.
 
         Raises:
@@ -124,8 +123,7 @@ class Pool:
         while waiting or len(free) < len(self._workers):
             while waiting and free:
                 job = waiting.pop()
-                task = {"phase": job.trials[0].phase, "chosen": chosen, "block": job.name}
-                free.pop().send(task)
+                free.pop().send({"stage": stage, "block": job.name})
             for worker, message in self._messages():
                 if "steps" in message:
                     advance(message["steps"])

@@ -1,8 +1,14 @@
-"""Runs a sweep: its tuning trials, then its final trials, in this process or in several."""
+"""Runs a sweep, stage by stage, in this process or in several.
+
+The tuning trials are the first stage, the trials of each extension of the grid are another one, and
+the final trials are the last one.
+"""
 
 import contextlib
+import functools
+import itertools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +21,12 @@ from experiments.program import assemble
 from experiments.runtime import environment, memory, signals, workdir
 from experiments.sweeping import hparams, outcome, plan, pool, shard, store, trials
 from experiments.sweeping.blocks import Advance, Job, Trainer, cut
-from experiments.sweeping.plan import Point, Trial
+from experiments.sweeping.plan import Point, Stage, Trial
 from experiments.sweeping.shard import WHOLE, Shard
 from experiments.sweeping.store import BlockResult
 
-# Trains blocks of one phase, given the points of the grid that the final trials have.
-TrainAll = Callable[[Sequence[Job], Mapping[str, Point], Advance], None]
+# Trains blocks of one stage.
+TrainAll = Callable[[Sequence[Job], Stage, Advance], None]
 TABLE = "trials.csv"
 
 
@@ -53,21 +59,16 @@ class End(NamedTuple):
     missing: str = ""
 
 
-class _Phase(NamedTuple):
-    """The blocks of a phase, and their results, None where a block of another shard is missing."""
+class _Block(NamedTuple):
+    """A block, the shard that trains it, and its result, None if that shard has yet to train it."""
 
-    jobs: Sequence[Job]
-    results: Sequence[BlockResult | None]
+    job: Job
+    owner: int
+    result: BlockResult | None
 
-    def missing(self, share: Shard) -> list[int]:
-        """Returns the shards whose blocks are missing."""
-        return [share.owner(block) for block, of in enumerate(self.results) if of is None]
 
-    def joined(self) -> BlockResult:
-        """Returns the result of all blocks, in their order."""
-        found = [result for result in self.results if result is not None]
-        rows = [row for result in found for row in result.rows]
-        return BlockResult(rows, sum(result.seconds for result in found))
+# Runs the trials of a stage.
+RunStage = Callable[[Stage, Sequence[Trial]], list[_Block]]
 
 
 def run(
@@ -128,7 +129,10 @@ def run(
             changes = store.enter(
                 directory, here, share.suffix, require_same=require_same_environment
             )
-            return _run(sweep, tuning, directory, share, trainer, train, (here, changes))
+            run_stage = functools.partial(
+                _run_stage, directory=directory, share=share, trainer=trainer, train=train
+            )
+            return _run(sweep, tuning, directory, share, run_stage, (here, changes))
 
 
 def _check_memory(final: Sequence[Trial], processes: int) -> None:
@@ -162,7 +166,7 @@ def _check_validation(tuning: Trial, final: Sequence[Trial]) -> None:
 
 
 def _in_this_process(trainer: Trainer) -> TrainAll:
-    def train(jobs: Sequence[Job], chosen: Mapping[str, Point], advance: Advance) -> None:
+    def train(jobs: Sequence[Job], stage: Stage, advance: Advance) -> None:
         for job in jobs:
             trainer.train(job, advance)
 
@@ -174,49 +178,42 @@ def _run(
     tuning: Sequence[Trial],
     directory: epath.Path,
     share: Shard,
-    trainer: Trainer,
-    train: TrainAll,
+    run_stage: RunStage,
     place: tuple[environment.Environment, list[environment.Change]],
 ) -> End:
-    """Runs both phases, and writes the summary once no shard is missing."""
+    """Runs all stages, and writes the summary once no shard is missing."""
     here, changes = place
-    chosen: dict[str, Point] = {name: {} for name in sweep.settings}
-    tuned = _run_phase(tuning, chosen, directory, share, trainer, train)
-    if missing := tuned.missing(share):
+    used, tuned = _tune(sweep, tuning, run_stage)
+    if missing := _missing(tuned):
         return End(
             None,
             missing=f"the final trials of shard {share} need the tuning trials of "
             f"{shard.named(missing)} too, which {directory} lacks: run the same command again when "
             "they are done (shards with directories of their own need the blocks/ of all others)",
         )
+    chosen: dict[str, Point] = {name: {} for name in sweep.settings}
     if tuning:
-        chosen = outcome.tune(sweep, tuning, tuned.joined().rows)
+        chosen = outcome.tune(used, tuning, _joined(tuned).rows)
     final = plan.final_trials(sweep, chosen)
-    trained = _run_phase(final, chosen, directory, share, trainer, train)
-    described = outcome.describe(sweep, final, chosen)
+    trained = run_stage(Stage("final", chosen=chosen), final)
+    described = outcome.describe(used, final, chosen)
     if share != WHOLE:
-        jobs = [
-            (job.name, job.trials, share.owner(number))
-            for of in (tuned, trained)
-            for number, job in enumerate(of.jobs)
-        ]
+        jobs = [(job.name, job.trials, owner) for job, owner, _ in [*tuned, *trained]]
         record = {**described, **here, "environment_changes": changes, "config": sweep.config}
         store.write_shard(directory, share, jobs, record)
-    if missing := trained.missing(share):
+    if missing := _missing(trained):
         return End(
             None,
             missing=f"{directory} lacks the final trials of {shard.named(missing)}; when they are "
             "done, report all shards together: python -m experiments.report DIRECTORY...",
         )
-    results = tuned.joined(), trained.joined()
-    rows = [row for result in results for row in result.rows]
-    seconds = sum(result.seconds for result in results)
+    rows, seconds = _joined([*tuned, *trained])
     table, diverged = outcome.table(rows)
     workdir.write_atomically(directory / TABLE, table)
     hparams.write(directory, rows, [axis.field for axis in sweep.grid], seconds)
     changes = store.changes_of_all(directory, here, changes)
     summary = {
-        "trials": len(tuning) + len(final),
+        "trials": sum(len(job.trials) for job, _, _ in [*tuned, *trained]),
         "diverged": diverged,
         "seconds": round(seconds, 3),
         **described,
@@ -227,28 +224,63 @@ def _run(
     return End(summary)
 
 
-def _run_phase(
-    phase: Sequence[Trial],
-    chosen: Mapping[str, Point],
+def _tune(sweep: Sweep, tuning: Sequence[Trial], run_stage: RunStage) -> tuple[Sweep, list[_Block]]:
+    """Runs the tuning trials, and those by which the grid grows, until a block is missing.
+
+    Returns:
+      The sweep with the grid that was used, and the blocks of all stages.
+    """
+    used, blocks = sweep, run_stage(Stage("tune"), tuning)
+    for number in itertools.count(1):
+        if _missing(blocks):
+            break
+        added = outcome.grow(sweep, used, tuning, _joined(blocks).rows)
+        if not added:
+            break
+        used = plan.with_points(used, added)
+        stage = Stage(f"tune-extended-{number}", added)
+        blocks += run_stage(stage, plan.trials_of(sweep, stage))
+    return used, blocks
+
+
+def _missing(blocks: Sequence[_Block]) -> list[int]:
+    """Returns the shards of the blocks without a result."""
+    return [block.owner for block in blocks if block.result is None]
+
+
+def _joined(blocks: Sequence[_Block]) -> BlockResult:
+    """Returns the result of blocks, in their order."""
+    found = [block.result for block in blocks if block.result is not None]
+    rows = [row for result in found for row in result.rows]
+    return BlockResult(rows, sum(result.seconds for result in found))
+
+
+def _run_stage(
+    stage: Stage,
+    of_stage: Sequence[Trial],
+    *,
     directory: epath.Path,
     share: Shard,
     trainer: Trainer,
     train: TrainAll,
-) -> _Phase:
-    """Runs the trials of a phase that belong to a shard, and reads the results of all."""
-    jobs = cut(phase, directory, trainer.block_size)
+) -> list[_Block]:
+    """Runs the trials of a stage that belong to a shard, and reads the results of all."""
+    jobs = cut(stage.name, of_stage, directory, trainer.block_size)
     own = [job for block, job in enumerate(jobs) if share.owner(block) == share.number]
     done = {job.name: store.read_block(job.file, job.trials) for job in own}
     waiting = [job for job in own if done[job.name] is None]
     if waiting:
         steps = sum(len(job.trials) * job.trials[0].experiment.num_steps for job in waiting)
-        description = f"{phase[0].phase}: {sum(len(job.trials) for job in waiting)} trials"
+        description = f"{stage.name}: {sum(len(job.trials) for job in waiting)} trials"
         hidden = not sys.stderr.isatty()
         with tqdm(desc=description, total=steps, unit="step", disable=hidden) as bar:
-            train(waiting, chosen, bar.update)
+            train(waiting, stage, bar.update)
     # Other shards may have finished in the meantime.
     results = [
         done.get(job.name) or store.read_block(job.file, job.trials, is_own=job.name in done)
         for job in jobs
     ]
-    return _Phase(jobs, results)
+    return [
+        _Block(job, share.owner(block), result)
+        for block, (job, result) in enumerate(zip(jobs, results, strict=True))
+    ]

@@ -44,10 +44,10 @@ def serve(sweep: Sweep, directory: epath.Path, pipes: str) -> None:
             if task is None:
                 continue
             if task["block"] not in jobs:
-                final = task["phase"] == "final"
-                chosen = task["chosen"]
-                phase = plan.final_trials(sweep, chosen) if final else plan.tuning_trials(sweep)
-                jobs = {job.name: job for job in cut(phase, directory, trainer.block_size)}
+                stage = plan.Stage(*task["stage"])
+                of_stage = plan.trials_of(sweep, stage)
+                cut_again = cut(stage.name, of_stage, directory, trainer.block_size)
+                jobs = {job.name: job for job in cut_again}
             trainer.train(jobs[task["block"]], lambda steps: parent.send({"steps": steps}))
             parent.send({"finished": task["block"]})
         if received():

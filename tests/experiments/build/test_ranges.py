@@ -49,6 +49,7 @@ def test_every_range_has_two_limits(path):
         (ranges.FACTOR, (1e-30, 64), (0, 64.1)),
         (ranges.WORKERS, (0, 256), (-1, 257)),
         (ranges.ROLLBACKS, (0, 1000), (-1, 1001)),
+        (ranges.EXTENSIONS, (0, 100), (-1, 101)),
         (ranges.SEED, (0, 2**32 - 1), (-1, 2**32)),
     ],
 )

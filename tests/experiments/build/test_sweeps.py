@@ -151,6 +151,12 @@ BAD = [
     ("grid", ({"field": "schedule.peak_value", "values": (-0.1,)},), "at schedule.peak_value=-0.1"),
     ("tune.seeds", (), "a grid but no tune.seeds"),
     ("tune.seeds", (100, 100), "tune.seeds have 100 twice"),
+    (
+        "tune.selection",
+        "first",
+        "tune.selection='first' is unknown; choose from best, one_standard_error$",
+    ),
+    ("tune.max_extensions", -1, "tune.max_extensions=-1 is out of range; it must be at least 0"),
     ("tune.validation_examples", 0, "tune.validation_examples=0 is out of range"),
     ("tune.validation_examples", 1437, "leaves no training examples: digits has 1437"),
     *(
@@ -204,6 +210,65 @@ def test_mistake_is_refused_in_one_sentence(path, value, message):
     with pytest.raises(UserError, match=message) as error:
         plan.tuning_trials(read_sweep(config))
     assert_one_sentence(error.value)
+
+
+PEAK = "schedule.peak_value"
+
+
+@pytest.mark.parametrize(
+    ("selection", "max_extensions", "grid", "seeds", "message"),
+    [
+        (
+            *("one_standard_error", 0, {PEAK: (0.1, 0.2)}, (100,)),
+            "needs a grid of one field and at least 2 tune.seeds, but there are 1 fields and 1 tu",
+        ),
+        ("one_standard_error", 0, {}, (100, 101), "but there are 0 fields and 2 tune.seeds$"),
+        (
+            *("one_standard_error", 0, {PEAK: (1,), "optimizer.weight_decay": (1,)}, (100, 101)),
+            "but there are 2 fields and 2 tune.seeds$",
+        ),
+        (
+            "best",
+            1,
+            {},
+            (100,),
+            "^tune.max_extensions=1 needs a grid of one field, but there are 0",
+        ),
+        (
+            *("best", 2, {PEAK: (0.1, 0.2), "optimizer.weight_decay": (0.1, 0.2)}, (100,)),
+            "^tune.max_extensions=2 needs a grid of one field, but there are 2$",
+        ),
+        *(
+            ("best", 1, {PEAK: values}, (100,), f"such as .0.1, 0.2, 0.4., not .{values[0]}")
+            for values in ((0.1,), (0.2, 0.1), (0.1, 0.2, 0.3), (0.0, 0.1), (-0.2, -0.1))
+        ),
+    ],
+)
+def test_rule_of_tuning_that_the_sweep_does_not_allow_is_refused(
+    selection, max_extensions, grid, seeds, message
+):
+    config = digits.get_config()
+    config.grid = tuple({"field": field, "values": values} for field, values in grid.items())
+    config.tune.update(seeds=seeds, selection=selection, max_extensions=max_extensions)
+    with pytest.raises(UserError, match=message) as error:
+        read_sweep(config)
+    assert_one_sentence(error.value)
+
+
+def test_rule_of_tuning_is_the_best_point_of_a_fixed_grid_by_default():
+    config = digits.get_config()
+    sweep = read_sweep(config)
+    assert (sweep.selection, sweep.max_extensions) == ("best", 0)
+    # So a sweep that was started before the fields existed resumes.
+    assert list(sweep.config["tune"]) == ["seeds", "validation_examples"]
+    config.grid = ({"field": PEAK, "values": (0.0316, 0.1, 0.316)},)  # geometric but for rounding
+    config.tune.update(selection="one_standard_error", max_extensions=2)
+    sweep = read_sweep(config)
+    assert (sweep.selection, sweep.max_extensions) == ("one_standard_error", 2)
+    assert sweep.config["tune"] == {
+        **{"seeds": [100, 101], "validation_examples": 200},
+        **{"selection": "one_standard_error", "max_extensions": 2},
+    }
 
 
 def test_setting_resets_what_the_base_had_set_for_its_own_schedule():

@@ -15,8 +15,8 @@ def test_cpu_takes_blocks_that_depend_on_the_sweep_alone(tmp_path):
     tuning = plan.tuning_trials(small)
     with one_device():
         trainer = blocks.Trainer(small, lambda: None)
-        jobs = blocks.cut(tuning, epath.Path(tmp_path), trainer.block_size)
+        jobs = blocks.cut("tune", tuning, epath.Path(tmp_path), trainer.block_size)
     found = [(job.name, len(job.trials), job.block_size) for job in jobs]
     assert found == [("tune-0/0.json", 4, 4)]
     # A sweep that was started keeps the size of its blocks.
-    assert blocks.cut(tuning, epath.Path(tmp_path), None) == jobs
+    assert blocks.cut("tune", tuning, epath.Path(tmp_path), None) == jobs
