@@ -81,6 +81,11 @@ RUN_BY = {
         f"{QUICKSTART} --config.schedule.restart_value --config.guard.loss_threshold "
         "--config.guard.max_rollbacks",
     ),
+    "tests/experiments/sweeping/test_extensions.py::"
+    "test_grid_grows_for_all_settings_while_a_best_mean_is_at_its_edge": (
+        "experiments.sweep --config=configs/sweeps/digits.py --config.tune.selection "
+        "--config.tune.max_extensions",
+    ),
     "tests/experiments/test_catalog.py::test_kinds_narrow_the_catalog": ("experiments.catalog",),
     "tests/experiments/test_catalog.py::test_runs_are_listed_with_their_state": (
         "experiments.catalog --runs",

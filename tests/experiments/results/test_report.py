@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.build import sweeps
 from experiments.errors import UserError
-from experiments.results import failures, learning_rates, read, report, tables
+from experiments.results import described, failures, learning_rates, read, report, tables
 from tests.experiments.results.fake_results import (
     REGRESSION,
     curve,
@@ -74,6 +75,40 @@ def test_long_search_shows_its_best_points(tmp_path):
     shown = [row for row in rows if f"| {' | '.join(row)} |\n" in text]
     assert len(rows) == 12
     assert shown == rows[2:]
+
+
+@pytest.mark.parametrize(
+    ("selections", "chosen"),
+    [
+        ([None], "the first of the best in the order of the grid"),
+        (["best"], "the first of the best in the order of the grid"),
+        (
+            ["one_standard_error"],
+            "the middle one of all points whose mean is within one standard error of the best",
+        ),
+        (
+            ["one_standard_error", None],
+            "the first of the best in the order of the grid or the middle one of all points whose "
+            "mean is within one standard error of the best",
+        ),
+    ],
+)
+def test_report_says_how_tuning_chose(tmp_path, selections, chosen):
+    directories = []
+    for number, selection in enumerate(selections):
+        trials = [
+            trial([0.5], phase=phase, setting=f"s{number}", **{"schedule.peak_value": 0.1})
+            for phase in ("tune", "final")
+        ]
+        stored = {} if selection is None else {"selection": selection}
+        directories.append(write_sweep(tmp_path / f"sweep{number}", trials, **stored))
+    report.write(directories, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert f"The final trials use the chosen point, {chosen}. No other table" in text
+
+
+def test_every_selection_has_its_sentence():
+    assert tuple(described.SELECTIONS) == sweeps.SELECTIONS
 
 
 def test_data_sets_are_not_mixed(inputs, tmp_path):
