@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
 LIBRARY_TESTS := loganneal_jax docs/schedules.md docs/peers.md tests/loganneal_jax
 
 .PHONY: train test test-all test-library test-newest test-oldest constraints lint types schedules
-.PHONY: dist first-hour docs
+.PHONY: dist first-hour docs results
 
 train: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.train --config=configs/quickstart.py
@@ -54,6 +54,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 # Writes the tables and thumbnails that list every schedule, after one was added.
 schedules: $(INSTALLED)
 	$(VENV)/bin/python -m docs.schedules.tables
+
+# Rebuilds the reports and tables of docs/results, and names the files that changed.
+results: $(INSTALLED)
+	$(VENV)/bin/python -m docs.results.rebuild
 
 # The newest release of every dependency, without constraints.txt: finds what a new release breaks.
 test-newest:

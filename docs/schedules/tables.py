@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 import loganneal_jax as la
+from docs.markers import inserted
 from experiments.build import catalog
 from loganneal_jax import named, registry
 
@@ -135,14 +136,6 @@ def ends_table() -> str:
         names.setdefault(after_end(curves()[name]), []).append(f"`{name}`")
     rows = ["| schedules | after the end of the run |", "|---|---|"]
     return "\n".join([*rows, *(f"| {', '.join(names[end])} | {end} |" for end in names)])
-
-
-def inserted(text: str, marker: str, table: str) -> str:
-    """Returns a page with the table between two comments that carry a marker replaced."""
-    begin, end = f"<!-- {marker} -->", f"<!-- end of {marker} -->"
-    before, rest = text.split(begin)
-    _, after = rest.split(end)
-    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
 
 def tables() -> dict[pathlib.Path, str]:

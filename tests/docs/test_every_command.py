@@ -45,6 +45,7 @@ SHORT_RUNS = {
 }
 RUN_BY = {
     "tests/docs/test_every_command.py::test_documented_command_trains": tuple(SHORT_RUNS),
+    "tests/docs/test_results.py::test_rebuild_restores_files_and_names_them": ("make results",),
     "tests/docs/test_tables.py::test_pages_have_the_tables_of_the_registry": ("make schedules",),
     "tests/test_packaging.py::test_twine_finds_nothing": ("make dist",),
     ".ci/run": (

@@ -1,0 +1,105 @@
+"""Lists the reports and the pages of results, and compares them with the stored trials.
+
+To add a result, store its sweep in docs/results/data, and add an entry to `REPORTS` and to `PAGES`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from docs.markers import inserted, without_tables
+from docs.results import mnist_claims, mnist_tables
+from docs.results.stored import DATA, ROOT
+from experiments.results import read, report
+
+# Folder of docs/results -> the folders of docs/results/data that its report is about.
+REPORTS = {
+    "mnist": ("mnist_nn2", "mnist_lenet4"),
+    "fair_mnist": ("fair_mnist_nn2",),
+    "log_search": ("log_search",),
+}
+
+
+class Page(NamedTuple):
+    """What a page says of the stored trials.
+
+    Attributes:
+      claims: returns every fragment of its prose that contains a number from the trials.
+      tables: the name in the comments around each generated table -> its text.
+      exceptions: fragment with a number that is not from the trials -> where it is from.
+      section: the heading of the section that is compared, or None for the whole page.
+    """
+
+    claims: Callable[[], list[str]]
+    tables: Mapping[str, Callable[[], str]] = {}
+    exceptions: Mapping[str, str] = {}
+    section: str | None = None
+
+
+PAGES = {
+    "README.md": Page(mnist_claims.of_readme, section="Results"),
+    "docs/comparing.md": Page(
+        mnist_claims.of_comparing,
+        exceptions={"may exceed 100%": "the largest accuracy"},
+    ),
+    "docs/results/README.md": Page(
+        mnist_claims.of_results,
+        tables={
+            "differences of NN-2": mnist_tables.differences,
+            "accuracies of LeNet-4": mnist_tables.lenet4,
+            "NN-2 beside the paper": lambda: mnist_tables.beside_the_paper(
+                "NN-2", "mnist_nn2", "ours, 10 epochs"
+            ),
+            "LeNet-4 beside the paper": lambda: mnist_tables.beside_the_paper(
+                "LeNet-4", "mnist_lenet4", "ours, 10 epochs, width 0.25"
+            ),
+        },
+        exceptions={
+            "a printed ± 0.04 is luck": "an example, in the table above it",
+            "PyTorch's is 0.99": "a default of PyTorch",
+        },
+    ),
+}
+# Pages with intervals whose trials are not stored -> where the numbers are from.
+UNSTORED = {"docs/averaging.md": "the sweep of its example, which takes a minute"}
+
+# A half-width, a percentage, or a number with at least two decimals that is no version.
+NUMBER = re.compile(r"± ?[\d.]*\d|(?<![\d.])(?:\d[\d.,]*%|\d+\.\d\d+)(?!\.?\d)")
+CODE = re.compile(r"^ {4}.*|`[^`]*`", re.MULTILINE)
+
+
+def text_of(name: str) -> str:
+    """Returns a page or its section on one line, without generated tables and code."""
+    text, section = (ROOT / name).read_text(), PAGES[name].section
+    if section:
+        (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return " ".join(CODE.sub("", without_tables(text)).split())
+
+
+def missing(name: str) -> list[str]:
+    """Returns the claims that a page lacks, because its text or the trials changed."""
+    text = text_of(name)
+    return [claim for claim in PAGES[name].claims() if claim not in text]
+
+
+def unexplained(name: str) -> list[str]:
+    """Returns the numbers of a page that are neither in a table, a claim, nor an exception."""
+    text, page = text_of(name), PAGES[name]
+    for fragment in (*page.claims(), *page.exceptions):
+        text = text.replace(fragment, " ")
+    return [text[max(0, at.start() - 40) : at.end() + 10] for at in NUMBER.finditer(text)]
+
+
+def with_tables(name: str) -> str:
+    """Returns a page with its generated tables renewed."""
+    text = (ROOT / name).read_text()
+    for marker, table in PAGES[name].tables.items():
+        text = inserted(text, marker, table())
+    return text
+
+
+def report_of(folder: str) -> dict[Path, bytes]:
+    """Returns the files of a report, relative to the repository, which is the current directory."""
+    made = report.make(read.read([DATA / sweep for sweep in REPORTS[folder]]))
+    return {DATA.parent / folder / name: content for name, content in made.items()}

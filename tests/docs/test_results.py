@@ -1,0 +1,150 @@
+"""The pages of results agree with the stored trials, and `make results` finds no difference."""
+
+import contextlib
+import shutil
+
+import pytest
+
+from docs.results import mnist_tables, pages, rebuild, stored
+from tests.commands import ROOT
+
+HINT = "run make results"
+
+
+@pytest.mark.parametrize("name", pages.PAGES)
+def test_page_has_the_tables_and_claims_of_the_stored_trials(name):
+    assert pages.with_tables(name) == (ROOT / name).read_text(), HINT
+    assert pages.missing(name) == []
+
+
+@pytest.mark.parametrize("name", pages.PAGES)
+def test_every_number_of_a_page_is_in_a_table_or_a_claim(name, monkeypatch):
+    assert pages.unexplained(name) == []
+    page = pages.PAGES[name]
+    for exception in page.exceptions:
+        others = {text: why for text, why in page.exceptions.items() if text != exception}
+        monkeypatch.setitem(pages.PAGES, name, page._replace(exceptions=others))
+        assert pages.unexplained(name) != [], f"{exception} needs no exception"
+
+
+def test_every_page_with_intervals_is_listed():
+    found = {
+        str(page.relative_to(ROOT))
+        for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+        if "±" in page.read_text() and page.name != "report.md"
+    }
+    assert found <= {*pages.PAGES, *pages.UNSTORED}
+    assert set(pages.UNSTORED) <= found
+
+
+def test_every_stored_sweep_and_every_report_is_listed():
+    results = ROOT / "docs" / "results"
+    listed = [sweep for sweeps in pages.REPORTS.values() for sweep in sweeps]
+    assert sorted(listed) == sorted(
+        sweep.parent.name for sweep in (results / "data").glob("*/trials.csv")
+    )
+    assert {page.parent.name for page in results.glob("*/report.md")} == set(pages.REPORTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("by 0.13 ± 0.05, and ±2 at 0.1", ["0.13", "± 0.05", "±2"]),
+        ("5% or 14.5% of 1,000 (98.81).", ["5%", "14.5%", "98.81"]),
+        ("jax 0.10.2, Python 3.11.7, 5,000 of 2 in 1.5 s", []),
+    ],
+)
+def test_numbers_of_results_are_found(text, numbers):
+    assert pages.NUMBER.findall(text) == numbers
+
+
+def test_changed_page_is_noticed(monkeypatch):
+    name = "docs/results/README.md"
+    text = pages.text_of(name)
+    claim = "it matches a constant learning rate at *its* tuned peak (+0.07 ± 0.28)"
+    assert claim in text
+    monkeypatch.setattr(pages, "text_of", lambda name: text.replace("+0.07 ± 0.28", "+0.08 ± 0.28"))
+    assert pages.missing(name) == [claim]
+    assert len(pages.unexplained(name)) == 2
+
+
+def test_changed_trial_is_noticed(monkeypatch):
+    """One more point of accuracy for one trial changes a table and claims of two pages."""
+    sweep = stored.load("fair_mnist_nn2")
+    trials = sweep.trials.copy()
+    (changed,) = trials.index[
+        (trials.phase == "final") & (trials.setting == "log (normalized)") & (trials.seed == 3)
+    ]
+    trials.loc[changed, "last"] += 0.01
+    load = stored.load
+    others = {"fair_mnist_nn2": sweep._replace(trials=trials)}
+    monkeypatch.setattr(stored, "load", lambda name: others.get(name) or load(name))
+    page = "docs/results/README.md"
+    assert mnist_tables.differences() not in (ROOT / page).read_text()
+    assert len(pages.missing(page)) == 3
+    assert len(pages.missing("README.md")) == 1
+
+
+def test_claim_that_is_no_longer_true_is_on_no_page():
+    assert stored.if_true(True, "a is b") == "a is b"
+    assert stored.if_true(False, "a is b") != "a is b"
+
+
+@pytest.fixture(scope="module")
+def made():
+    """The files of the smallest report."""
+    with contextlib.chdir(ROOT):
+        return pages.report_of("log_search")
+
+
+def test_published_report_is_that_of_the_stored_trials(made):
+    for path, content in made.items():
+        # Other versions of matplotlib draw other bytes.
+        if path.suffix != ".png":
+            assert (ROOT / path).read_bytes() == content, HINT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", pages.REPORTS)
+def test_rebuild_finds_no_difference(folder, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert list(rebuild.changed(folder)) == [], HINT
+
+
+def test_rebuild_restores_files_and_names_them(made, monkeypatch, tmp_path, capsys):
+    folder = tmp_path / "docs" / "results" / "log_search"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # which the command sets
+    for path, content in made.items():
+        (tmp_path / path).write_bytes(content)
+    for name in pages.PAGES:
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(rebuild, "ROOT", tmp_path)
+    monkeypatch.setattr(pages, "REPORTS", {"log_search": pages.REPORTS["log_search"]})
+    monkeypatch.setattr(pages, "report_of", lambda folder: made)
+    with pytest.raises(SystemExit) as ended:
+        rebuild.main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == "no file changed, and the pages have every claim\n"
+
+    (folder / "mnist_best.csv").write_text("model\n")
+    (folder / "mnist_ranking.png").unlink()
+    (folder / "old.csv").touch()
+    page = tmp_path / "docs" / "results" / "README.md"
+    whole = page.read_text()
+    assert "98.95, 99.20" in whole
+    page.write_text(whole.replace("98.95, 99.20", "98.95, 99.21"))
+    readme = tmp_path / "README.md"
+    readme.write_text(readme.read_text().replace("Test accuracy of fifteen", "Accuracy of fifteen"))
+    with pytest.raises(SystemExit) as ended:
+        rebuild.main()
+    assert ended.value.code == 1
+    names = ("README.md", "log_search/mnist_best.csv", "log_search/mnist_ranking.png")
+    assert capsys.readouterr().out.splitlines() == [
+        "changed: " + ", ".join(f"docs/results/{name}" for name in (*names, "log_search/old.csv")),
+        "README.md lacks: Test accuracy of fifteen methods",
+    ]
+    assert page.read_text() == whole
+    assert {path: (tmp_path / path).read_bytes() for path in made} == made
+    assert not (folder / "old.csv").exists()
