@@ -71,19 +71,7 @@ def schedules(num_steps: int) -> dict[str, Rates]:
     quarter, eighth = num_steps // 4, num_steps // 8
 
     def of(name: str, **options: Any) -> Rates:
-        @jax.jit
-        def rates(peaks: jax.Array) -> jax.Array:
-            def of_peak(peak: jax.Array) -> jax.Array:
-                schedule = loganneal_jax.make_schedule(
-                    name, peak_value=peak, total_steps=num_steps, **options
-                )
-                return loganneal_jax.tabulate(schedule, num_steps)
-
-            return jax.vmap(of_peak)(peaks)
-
-        return lambda peaks: np.asarray(
-            rates(np.atleast_1d(np.asarray(peaks, np.float32))), np.float64
-        ).reshape(*np.shape(peaks), num_steps)
+        return rates_of_schedule(name, num_steps, **options)
 
     cycles = {"init_decay_steps": quarter, "restart_interval": quarter}
     return {
@@ -110,6 +98,48 @@ def schedules(num_steps: int) -> dict[str, Rates]:
         "triangular, 4 cycles": of("triangular", half_cycle_steps=eighth),
         "warmup of 10%, then cosine": of("cosine", warmup_steps=num_steps // 10),
     }
+
+
+def rates_of_schedule(
+    name: str,
+    num_steps: int,
+    *,
+    warmup_steps: int = 0,
+    warmup_init_fraction: float = 0.0,
+    **options: Any,
+) -> Rates:
+    """Returns a compiled function from peaks to the learning rates of a schedule.
+
+    Args:
+      name: of the schedule, for `loganneal_jax.make_schedule`.
+      num_steps: steps of the run.
+      warmup_steps: steps of its linear warmup.
+      warmup_init_fraction: first value of the warmup, as a fraction of the peak.
+      **options: of `loganneal_jax.make_schedule`.
+
+    Returns:
+      The function.
+    """
+
+    @jax.jit
+    def rates(peaks: jax.Array) -> jax.Array:
+        def of_peak(peak: jax.Array) -> jax.Array:
+            start = {"warmup_init_value": warmup_init_fraction * peak} if warmup_steps else {}
+            schedule = loganneal_jax.make_schedule(
+                name,
+                peak_value=peak,
+                total_steps=num_steps,
+                warmup_steps=warmup_steps,
+                **start,
+                **options,
+            )
+            return loganneal_jax.tabulate(schedule, num_steps)
+
+        return jax.vmap(of_peak)(peaks)
+
+    return lambda peaks: np.asarray(
+        rates(np.atleast_1d(np.asarray(peaks, np.float32))), np.float64
+    ).reshape(*np.shape(peaks), num_steps)
 
 
 def best_peak(rates_of: Rates, problem: Problem) -> Fit:

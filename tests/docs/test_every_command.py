@@ -107,6 +107,9 @@ RUN_BY = {
     "tests/experiments/test_limit.py::test_command_prints_and_writes_the_table_of_four_problems": (
         "experiments.limit",
     ),
+    "tests/experiments/test_limit.py::test_command_maps_the_problems_and_continues": (
+        "experiments.limit --map",
+    ),
     "tests/experiments/test_own_names.py::test_train_accepts_every_part": (
         f"{QUICKSTART} --config.schedule.name --config.schedule.peak_value "
         "--config.schedule.end_value --config.optimizer.name --config.model.name "
