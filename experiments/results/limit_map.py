@@ -102,6 +102,7 @@ def schedules(num_steps: int, warmup: float) -> dict[str, Rates]:
         "constant": of("constant"),
         "inverse sqrt": of("inverse_sqrt", timescale=max(1, num_steps // 8)),
         "polynomial": of("polynomial", power=2.0),
+        "exponential": of("exponential", end_fraction=0.01),
     }
 
 

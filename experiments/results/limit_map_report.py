@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from experiments.results.limit_map import KEY, Point
 
@@ -28,6 +28,7 @@ COLORS = {
     "constant": "#d1d5db",
     "inverse sqrt": "#a8a29e",
     "polynomial": "#f0abfc",
+    "exponential": "#5eead4",
 }
 
 
@@ -103,7 +104,10 @@ def _by_noise(values: pd.Series) -> str:
     rows["time constants"] = lengths
     case = ["time constants", *CASE]
     table = rows.pivot(index=case, columns="noise", values="value").reset_index()
-    table["time constants"] = table["time constants"].map("{:.2g}".format)
+    table["exponent"] = table["exponent"].map("{:g}".format)
+    table["time constants"] = table["time constants"].map(
+        lambda value: f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    )
     table.columns = [
         name.replace("_", " ") if isinstance(name, str) else f"noise {name:g}" for name in table
     ]
@@ -125,7 +129,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     cases = sorted(cases, key=lambda case: case[::-1])
     width, height = INCHES
     figure = Figure(
-        figsize=(width * len(cases) + 1, height * (1 + len(LOG))), dpi=80, layout="constrained"
+        figsize=(width * len(cases) + 1, height * (1 + len(LOG))), dpi=90, layout="constrained"
     )
     grid = figure.subplots(1 + len(LOG), len(cases), sharex=True, sharey=True, squeeze=False)
     for axis, case in zip(grid[0], cases, strict=True):
@@ -164,7 +168,7 @@ def _draw_winners(axis: Axes, rows: pd.DataFrame) -> None:
     _label(axis, rows.assign(text=texts), 6)
 
 
-def _draw_ratios(axis: Axes, rows: pd.DataFrame) -> AxesImage:
+def _draw_ratios(axis: Axes, rows: pd.DataFrame) -> ScalarMappable:
     table = rows.pivot(index="exponent", columns="noise", values="ratio")
     norm = LogNorm(1 / RANGE, RANGE)
     shown = axis.imshow(table.clip(1 / RANGE, RANGE), cmap="coolwarm", norm=norm, aspect="auto")

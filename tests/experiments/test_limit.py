@@ -51,7 +51,7 @@ def test_command_maps_the_problems_and_continues(tmp_path):
     assert first.stdout.splitlines()[-1] == "wrote {}, {}, and {}".format(*files)
     assert (tmp_path / "map.png").stat().st_size > 10_000
     rows = pd.read_csv(tmp_path / "map.csv")
-    assert len(rows) == 22
+    assert len(rows) == 24
     assert set(rows.method) == set(limit_map_report.COLORS)
     assert (rows.excess > 0).all()
     # The stored problem is not computed again, so a wrong number in it stays.

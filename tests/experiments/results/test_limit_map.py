@@ -99,7 +99,7 @@ def test_tables_name_the_best_and_compare_with_cosine(table, tmp_path):
     assert (tmp_path / "map.png").stat().st_size > 10_000
     wins, *compared = (tmp_path / "map.md").read_text().split("Risk of ")
     cells = [cell.strip() for cell in wins.splitlines()[-2].split("|")[1:-1]]
-    assert cells[:4] == [f"{POINTS[0].time_constants():.2g}", str(STEPS), "2", "1.0"]
+    assert cells[:4] == [f"{POINTS[0].time_constants():.2g}", str(STEPS), "2", "1"]
     for cell, (noise, rows) in zip(cells[4:], table.groupby("noise"), strict=True):
         row = rows.loc[rows.risk.idxmin()]
         assert cell == f"{row.method} {row.excess:+.1%}"
