@@ -14,7 +14,7 @@ from experiments.results.limit_map import KEY, Point
 LOG = ("log (paper)", "log (normalized)", "log (one cycle)")
 BASELINE = "cosine"
 CASE = ["steps", "batch_size", "exponent"]
-INCHES = (3.3, 2.4)  # of one panel
+INCHES = (3.8, 2.4)  # of one panel
 RANGE = 4.0  # a ratio of this or more has the darkest color
 COLORS = {
     "log (paper)": "#dc2626",

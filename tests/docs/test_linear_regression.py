@@ -158,8 +158,10 @@ def test_limit_with_little_noise_and_large_batches_is_not_smooth():
     smooth, free = limit(knot_steps(100, 64)), limit(np.arange(100))
     stored = PROBLEMS.loc[tuple(point), "limit"]
     np.testing.assert_allclose(free.risk, stored, rtol=0.02)
-    assert f"at {percent(smooth.risk / stored - 1)} above" in page()
-    assert f"up to {free.rates.max():.0f}," in page()
+    # Another version of a library may end in another of the many minima.
+    assert 0.25 < smooth.risk / stored - 1 < 0.42
+    assert free.rates.max() > 40
+    assert "the rates exceed 40, and 64 knots end about a third above the limit" in page()
 
 
 def test_end_at_a_hundredth_of_the_peak_changes_little():
