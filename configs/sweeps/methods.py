@@ -85,3 +85,40 @@ def log_annealing_and_baselines(run: ConfigDict) -> tuple[dict, ...]:
             "schedule.cooldown_fraction": 0.2,
         },
     )
+
+
+def with_equal_warmup(run: ConfigDict) -> tuple[dict, ...]:
+    """Returns the methods of docs/results/protocol.md, which all warm up as `run` does.
+
+    Args:
+      run: the config of the runs. Five cycles of log annealing fill what its warmup leaves.
+
+    Returns:
+      The settings of a sweep.
+    """
+    cycle = (run.epochs - run.schedule.warmup_epochs) / 5
+    cycles = {
+        "schedule.name": "cyclical_log_annealing",
+        "schedule.init_decay_epochs": cycle,
+        "schedule.restart_interval_epochs": cycle,
+    }
+    return (
+        {"name": "log (paper)", **cycles, "schedule.variant": "paper"},
+        {"name": "log (normalized)", **cycles, "schedule.variant": "normalized"},
+        {
+            "name": "log (one cycle)",
+            "schedule.name": "log_annealing",
+            "schedule.variant": "normalized",
+        },
+        {"name": "cosine", "schedule.name": "cosine"},
+        {"name": "sig", "schedule.name": "sig+"},
+        {
+            "name": "wsd",
+            "schedule.name": "trap",
+            "schedule.end_value": 0.0,
+            "schedule.cooldown": "1-sqrt",
+            "schedule.cooldown_fraction": 0.2,
+        },
+        {"name": "linear", "schedule.name": "linear_to_zero"},
+        {"name": "constant", "schedule.name": "constant"},
+    )

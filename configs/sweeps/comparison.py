@@ -1,0 +1,72 @@
+"""The comparison of docs/results/protocol.md, one task at a time.
+
+    python -m experiments.sweep --config=configs/sweeps/comparison.py:shakespeare_500
+
+| name | task |
+|---|---|
+| `shakespeare`, `shakespeare_500` | a transformer on tiny Shakespeare, 2,000 or 500 steps |
+| `cifar10` | a narrow ResNet-10 with attention on CIFAR-10 at 16x16 pixels, 15 epochs |
+
+Hardware: any CPU; docs/results has the command of each task with the cores, and the time it took.
+
+Every method has the same warmup and the same peaks. Tuning uses seeds and examples that the final
+trials do not use.
+"""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from configs import cifar10_cpu, language_model
+from configs.sweeps import base, methods
+
+WARMUP = 0.05  # of the run
+TUNE_SEEDS = (100, 101)
+FINAL_SEEDS = tuple(range(10))
+
+
+def shakespeare(steps: int = 2000) -> tuple[ConfigDict, float, int]:
+    """Returns the config of a run, the center of its peaks, and its validation examples."""
+    run = language_model.get_config("tiny_shakespeare")
+    run.epochs = steps / language_model.SHAKESPEARE_STEPS_PER_EPOCH
+    run.log_every_steps = 250
+    run.model.dtype = "bfloat16"
+    return run, 4e-3, 784  # windows, a twentieth of the training split
+
+
+def cifar10() -> tuple[ConfigDict, float, int]:
+    """Returns the config of a run, the center of its peaks, and its validation examples."""
+    run = cifar10_cpu.get_config()
+    run.epochs = 15.0
+    run.log_every_steps = 100
+    run.data.image_size = 16
+    run.data.crop_padding = 2
+    run.model.width_multiplier = 0.125
+    run.model.dtype = "bfloat16"
+    return run, 0.2, 5000
+
+
+TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
+    "shakespeare": shakespeare,
+    "shakespeare_500": lambda: shakespeare(500),
+    "cifar10": cifar10,
+}
+
+
+def get_config(task: str = "shakespeare_500") -> ConfigDict:
+    """Returns the config of the comparison on a task, which is a key of `TASKS`."""
+    run, center, validation_examples = TASKS[task]()
+    # References, because the grid changes the peak.
+    run.schedule.end_value = 0.01 * run.schedule.get_oneway_ref("peak_value")
+    run.schedule.warmup_init_value = 0.1 * run.schedule.get_oneway_ref("peak_value")
+    run.schedule.warmup_epochs = WARMUP * run.epochs
+    config = base.make(run)
+    config.settings = methods.with_equal_warmup(run)
+    config.seeds = FINAL_SEEDS
+    peaks = tuple(center * 2.0**power for power in (-2, -1, 0, 1, 2))
+    config.grid = ({"field": "schedule.peak_value", "values": peaks},)
+    config.tune.seeds = TUNE_SEEDS
+    config.tune.validation_examples = validation_examples
+    config.tune.selection = "one_standard_error"
+    config.tune.max_extensions = 2
+    return config
