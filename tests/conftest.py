@@ -47,6 +47,15 @@ def dtype_promotion(request):
     jax.config.update("jax_numpy_dtype_promotion", "strict" if strict else "standard")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _small_heap():
+    """Leaves what earlier modules keep, mostly JAX's caches, out of every search for garbage.
+
+    statsmodels searches for each table, which takes a second where a worker has run many tests.
+    """
+    gc.freeze()
+
+
 def pytest_collection_finish():
     """Leaves what the imports and the collection created out of every search for garbage."""
     gc.collect()

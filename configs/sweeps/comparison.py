@@ -56,6 +56,17 @@ TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
 def get_config(task: str = "shakespeare_500") -> ConfigDict:
     """Returns the config of the comparison on a task, which is a key of `TASKS`."""
     run, center, validation_examples = TASKS[task]()
+    return compare(run, center, validation_examples)
+
+
+def compare(run: ConfigDict, center: float, validation_examples: int) -> ConfigDict:
+    """Returns the config of a comparison.
+
+    Args:
+      run: the config of its runs.
+      center: the middle one of the peaks.
+      validation_examples: training examples that tuning evaluates.
+    """
     # References, because the grid changes the peak.
     run.schedule.end_value = 0.01 * run.schedule.get_oneway_ref("peak_value")
     run.schedule.warmup_init_value = 0.1 * run.schedule.get_oneway_ref("peak_value")

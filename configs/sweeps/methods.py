@@ -101,6 +101,7 @@ def with_equal_warmup(run: ConfigDict) -> tuple[dict, ...]:
         "schedule.name": "cyclical_log_annealing",
         "schedule.init_decay_epochs": cycle,
         "schedule.restart_interval_epochs": cycle,
+        "schedule.restart_multiplier": 1.0,
     }
     return (
         {"name": "log (paper)", **cycles, "schedule.variant": "paper"},

@@ -1,6 +1,5 @@
 """Intervals, tests, and the correction match values computed by hand."""
 
-import gc
 import math
 
 import numpy as np
@@ -70,15 +69,6 @@ def test_holm_matches_values_computed_by_hand():
     )
 
 
-@pytest.fixture(scope="module")
-def _small_heap():
-    """Hides what other tests made from the garbage collector, which statsmodels always runs."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("_small_heap")
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.one_of(st.just(math.nan), st.floats(1e-9, 1)), max_size=12))
 def test_holm_matches_a_reference_and_ignores_nan(p_values):
