@@ -5,6 +5,8 @@
 | name | task |
 |---|---|
 | `shakespeare`, `shakespeare_500` | a transformer on tiny Shakespeare, 2,000 or 500 steps |
+| `teacher` | a network learns another one from noisy labels, 32,768 steps |
+| `teacher_short` | the same with a tenth of the noise, 1,024 steps |
 | `cifar10` | a narrow ResNet-10 with attention on CIFAR-10 at 16x16 pixels, 15 epochs |
 
 Hardware: any CPU; docs/results has the command of each task with the cores, and the time it took.
@@ -17,12 +19,14 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from configs import base as run_base
 from configs import cifar10_cpu, language_model
 from configs.sweeps import base, methods
 
 WARMUP = 0.05  # of the run
 TUNE_SEEDS = (100, 101)
 FINAL_SEEDS = tuple(range(10))
+TEACHER_STEPS_PER_EPOCH = 2**15
 
 
 def shakespeare(steps: int = 2000) -> tuple[ConfigDict, float, int]:
@@ -32,6 +36,20 @@ def shakespeare(steps: int = 2000) -> tuple[ConfigDict, float, int]:
     run.log_every_steps = 250
     run.model.dtype = "bfloat16"
     return run, 4e-3, 784  # windows, a twentieth of the training split
+
+
+def teacher(noise: float, steps: int) -> tuple[ConfigDict, float, int]:
+    """Returns the config of a run, the center of its peaks, and its validation examples."""
+    run = run_base.get_config()
+    run.task.name = "docs.results.teacher:make_task"
+    run.task.options.noise = noise
+    run.epochs = steps / TEACHER_STEPS_PER_EPOCH
+    run.batch_size = 16
+    run.eval_batch_size = 8192
+    run.log_every_steps = 1024
+    run.optimizer.momentum = 0.0
+    run.optimizer.weight_decay = 0.0
+    return run, 0.2, 16  # of 2^19 examples, so that an epoch keeps its length
 
 
 def cifar10() -> tuple[ConfigDict, float, int]:
@@ -49,6 +67,8 @@ def cifar10() -> tuple[ConfigDict, float, int]:
 TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
     "shakespeare": shakespeare,
     "shakespeare_500": lambda: shakespeare(500),
+    "teacher": lambda: teacher(noise=1.0, steps=2**15),
+    "teacher_short": lambda: teacher(noise=0.1, steps=2**10),
     "cifar10": cifar10,
 }
 
@@ -56,23 +76,28 @@ TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
 def get_config(task: str = "shakespeare_500") -> ConfigDict:
     """Returns the config of the comparison on a task, which is a key of `TASKS`."""
     run, center, validation_examples = TASKS[task]()
-    return compare(run, center, validation_examples)
+    exponential = {"name": "exponential", "schedule.name": "exp"}
+    more = (exponential,) if task.startswith("teacher") else ()
+    return compare(run, center, validation_examples, more)
 
 
-def compare(run: ConfigDict, center: float, validation_examples: int) -> ConfigDict:
+def compare(
+    run: ConfigDict, center: float, validation_examples: int, more: tuple[dict, ...] = ()
+) -> ConfigDict:
     """Returns the config of a comparison.
 
     Args:
       run: the config of its runs.
       center: the middle one of the peaks.
       validation_examples: training examples that tuning evaluates.
+      more: settings of methods that only this task compares.
     """
     # References, because the grid changes the peak.
     run.schedule.end_value = 0.01 * run.schedule.get_oneway_ref("peak_value")
     run.schedule.warmup_init_value = 0.1 * run.schedule.get_oneway_ref("peak_value")
     run.schedule.warmup_epochs = WARMUP * run.epochs
     config = base.make(run)
-    config.settings = methods.with_equal_warmup(run)
+    config.settings = (*methods.with_equal_warmup(run), *more)
     config.seeds = FINAL_SEEDS
     peaks = tuple(center * 2.0**power for power in (-2, -1, 0, 1, 2))
     config.grid = ({"field": "schedule.peak_value", "values": peaks},)
