@@ -25,7 +25,6 @@ from experiments.sweeping.plan import Trial
 from experiments.sweeping.shard import Shard
 
 Rows = list[dict[str, Any]]
-SPLITS = ("train", "test")
 
 
 class BlockResult(NamedTuple):
@@ -272,7 +271,9 @@ def make_rows(trials: Sequence[Trial], history: Sequence[dict[str, Any]]) -> Row
 
 def _trial_rows(trial: Trial, index: int, history: Sequence[dict[str, Any]]) -> Rows:
     task, kept = trial.experiment.task, trial.experiment.averaging.names
-    names = ["learning_rate", *(f"{split}_{name}" for split in SPLITS for name in task.metrics)]
+    names = ["learning_rate", *(f"test_{name}" for name in task.metrics)]
+    # Training may lack metrics of evaluation, as in a GAN.
+    names[1:1] = [f"train_{name}" for name in task.metrics if f"train_{name}" in history[0]]
     averaged = {f"test_{kind}_{name}": kind for kind in kept for name in task.metrics}
     rows: Rows = []
     diverged = False

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from etils import epath
 
-from configs import language_model
+from configs import gan_mnist, language_model, linear_regression
 from configs.sweeps import base
 from experiments.build.experiment import build
 from experiments.build.sweeps import read_sweep
@@ -31,7 +31,25 @@ def small_language_model():
     return config
 
 
-TASKS = {"language_model": small_language_model}
+def small_gan():
+    config = gan_mnist.get_config()
+    config.update(epochs=2.0, batch_size=128, eval_batch_size=360, log_every_steps=4)
+    config.data.name = "digits"
+    config.model.width_multiplier = 0.05
+    return config
+
+
+def small_regression():
+    config = linear_regression.get_config()
+    config.epochs = 2.0
+    return config
+
+
+TASKS = {
+    "language_model": small_language_model,
+    "gan": small_gan,  # whose training lacks the metrics of evaluation
+    "linear_regression": small_regression,
+}
 
 
 @pytest.mark.parametrize("task", TASKS)
