@@ -110,11 +110,24 @@ def test_quickstart_compiles_for_four_chips_of_v5e():
 
 @pytest.mark.slow
 @pytest.mark.skipif(WITHOUT_LIBTPU, reason="needs libtpu")
-def test_linear_regression_compiles_for_eight_chips_of_v5e():
-    process = run("--config=configs/linear_regression.py", "--topology=v5e:2x4")
+@pytest.mark.parametrize(
+    ("config", "examples"),
+    [
+        (("linear_regression",), "16 (2 per chip)"),
+        (("language_model", "--config.model.width=8"), "32 (4 per chip)"),
+        (
+            ("gan_mnist", "--config.data.name=digits", "--config.model.width_multiplier=0.05"),
+            "64 (8 per chip)",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
+)
+def test_every_task_compiles_for_eight_chips_of_v5e(config, examples):
+    name, *options = config
+    process = run(f"--config=configs/{name}.py", *options, "--topology=v5e:2x4")
     assert process.returncode == 0, process.stderr
     rows = rows_of(process.stdout)
-    assert rows["examples per step"] == ["16 (2 per chip)"]
+    assert rows["examples per step"] == [examples]
     assert rows["total memory, GB"][0].endswith(" of 16: fits")
     assert "all-reduce" in rows["collectives"][0]
 
