@@ -1,5 +1,7 @@
 """The tables of a comparison that followed docs/results/protocol.md, from its stored trials."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -8,14 +10,12 @@ from docs.results.stored import Sweep
 from experiments.results import tables
 from experiments.results.intervals import mean_interval
 from experiments.results.robust import (
-    Estimate,
     interquartile_mean,
     probability_of_improvement,
     sign_flip_p_value,
 )
 
 BASELINE = "cosine"
-PRIMARY = "log (normalized)"  # is compared with the baseline by a test
 PEAK = "schedule.peak_value"
 
 
@@ -26,17 +26,24 @@ def results(name: str) -> str:
       name: folder of docs/results/data.
     """
     sweep = stored.load(name)
-    rows = [
-        {
-            "method": method,
-            "peak": sweep.peak(method),
-            f"test {sweep.objective.label}": sweep.mean(method),
-            "interquartile mean": _text(interquartile_mean([sweep.scores(method)]), 4),
-            "minus cosine": "" if method == BASELINE else sweep.difference(method, BASELINE),
-            "better than cosine": "" if method == BASELINE else _better(sweep, method),
-        }
-        for method in best_first(sweep)
-    ]
+    rows = []
+    for method in best_first(sweep):
+        scores = sweep.scores(method)
+        middle, low, high = interquartile_mean([scores])
+        decimals = decimals_of(scores)
+        failed = f", {sweep.lost(method).sum()} failed" if sweep.lost(method).any() else ""
+        others = ["", ""] if method == BASELINE else [contrast(name, method), better(sweep, method)]
+        rows.append(
+            {
+                "method": method,
+                "peak": sweep.peak(method),
+                f"test {sweep.objective.label}": with_interval(scores) + failed,
+                "interquartile mean": f"{middle:.{decimals}f} ({low:.{decimals}f} to "
+                f"{high:.{decimals}f})",
+                "minus cosine": others[0],
+                "better than cosine": others[1],
+            }
+        )
     return tables.markdown(pd.DataFrame(rows)).rstrip()
 
 
@@ -49,13 +56,12 @@ def tuning(name: str) -> str:
     sweep = stored.load(name)
     rows = []
     for method in best_first(sweep):
-        of_method = sweep.tuned[sweep.tuned.setting == method]
         row = {"method": method}
-        for peak, trials in of_method.groupby(PEAK):
+        for peak, trials in sweep.tuned[sweep.tuned.setting == method].groupby(PEAK):
             text = tables.shown(trials["last"].mean(), sweep.objective)
-            failed = f", {trials.failed.sum()}/{len(trials)} failed" if trials.failed.any() else ""
-            chosen = f"{peak:g}" == sweep.peak(method)
-            row[f"{peak:g}"] = (f"**{text}**" if chosen else text) + failed
+            if trials.failed.any():
+                text = f"{trials.failed.sum()} of {len(trials)} failed"
+            row[f"{peak:g}"] = f"**{text}**" if f"{peak:g}" == sweep.peak(method) else text
         rows.append(row)
     return tables.markdown(pd.DataFrame(rows)).rstrip()
 
@@ -66,34 +72,39 @@ def best_first(sweep: Sweep) -> list[str]:
     return sorted(sweep.methods, key=lambda method: sign * sweep.scores(method).mean())
 
 
-def primary(name: str) -> tuple[str, str]:
-    """Returns the primary contrast with its interval, and the p-value of the exact test.
-
-    Args:
-      name: folder of docs/results/data.
-    """
+def contrast(name: str, ours: str, theirs: str = BASELINE) -> str:
+    """Returns one method minus another, with its interval over seeds."""
     sweep = stored.load(name)
-    p_value = sign_flip_p_value(sweep.scores(PRIMARY), sweep.scores(BASELINE))
-    return sweep.difference(PRIMARY, BASELINE), f"{p_value:.2g}"
+    return with_interval(sweep.scores(ours) - sweep.scores(theirs), sign="+")
 
 
-def half_width(sweep: Sweep, ours: str, theirs: str) -> float:
-    """Returns the half-width of the 95% interval of a paired difference."""
-    return float(mean_interval(sweep.scores(ours) - sweep.scores(theirs))[1])
+def p_value(name: str, ours: str, theirs: str = BASELINE) -> float:
+    """Returns the p-value of the exact sign-flip test of two methods."""
+    sweep = stored.load(name)
+    return sign_flip_p_value(sweep.scores(ours), sweep.scores(theirs))
 
 
-def _better(sweep: Sweep, method: str) -> str:
+def better(sweep: Sweep, method: str) -> str:
     """Returns how likely a run of a method is better than a run of the baseline."""
     sign = 1 if sweep.objective.direction == "max" else -1
-    ours, theirs = (sign * sweep.scores(each) for each in (method, BASELINE))
-    return _text(probability_of_improvement([ours], [theirs]), 2)
+    found = probability_of_improvement(
+        *([sign * sweep.scores(each)] for each in (method, BASELINE))
+    )
+    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
 
 
-def _text(estimate: Estimate, digits: int) -> str:
-    """Returns an estimate and its interval.
+def with_interval(values: np.ndarray, sign: str = "") -> str:
+    """Returns a mean with its 95% interval, whose half-width has two significant digits.
 
-    >>> _text(Estimate(0.5, 0.25, 0.75), 2)
-    '0.5 (0.25 to 0.75)'
+    >>> with_interval(np.array([0.011, 0.012, 0.013])), with_interval(np.array([1.0, 5.0, 9.0]))
+    ('0.0120 ± 0.0025', '5.0 ± 9.9')
     """
-    value, low, high = (f"{np.round(number, digits):.4g}" for number in estimate)
-    return f"{value} ({low} to {high})"
+    mean, half_width = mean_interval(values)
+    decimals = decimals_of(values)
+    return f"{mean:{sign}.{decimals}f} ± {half_width:.{decimals}f}"
+
+
+def decimals_of(values: np.ndarray) -> int:
+    """Returns the decimals with which the half-width of an interval has two significant digits."""
+    half_width = float(mean_interval(values)[1])
+    return max(0, 1 - math.floor(math.log10(half_width))) if half_width > 0 else 4

@@ -1,4 +1,4 @@
-"""The tables of docs/results/README.md, from the stored trials of MNIST."""
+"""The tables of docs/results/mnist.md, from the stored trials of MNIST."""
 
 import numpy as np
 import pandas as pd

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from docs.markers import inserted, without_tables
-from docs.results import mnist_claims, mnist_tables, regression_claims
+from docs.results import (
+    comparison_claims,
+    comparison_tables,
+    mnist_claims,
+    mnist_tables,
+    regression_claims,
+    summary_claims,
+)
 from docs.results.stored import DATA, ROOT
 from experiments.results import read, report
 
@@ -18,6 +25,8 @@ REPORTS = {
     "mnist": ("mnist_nn2", "mnist_lenet4"),
     "fair_mnist": ("fair_mnist_nn2",),
     "log_search": ("log_search",),
+    "teacher": ("teacher",),
+    "teacher_short": ("teacher_short",),
 }
 
 
@@ -38,12 +47,19 @@ class Page(NamedTuple):
 
 
 PAGES = {
-    "README.md": Page(mnist_claims.of_readme, section="Results"),
+    "README.md": Page(
+        mnist_claims.of_readme,
+        exceptions={"with 95% intervals": "the protocol"},
+        section="Results",
+    ),
     "docs/comparing.md": Page(
         mnist_claims.of_comparing,
         exceptions={"may exceed 100%": "the largest accuracy"},
     ),
     "docs/results/README.md": Page(
+        summary_claims.claims, tables={"all tasks": summary_claims.summary}
+    ),
+    "docs/results/mnist.md": Page(
         mnist_claims.of_results,
         tables={
             "differences of NN-2": mnist_tables.differences,
@@ -72,6 +88,16 @@ PAGES = {
             "the 95% interval of the paired difference": "the protocol",
             "within 1% of cosine's excess": "a choice",
         },
+    ),
+    "docs/results/teacher.md": Page(
+        comparison_claims.teacher,
+        tables={
+            "teacher": lambda: comparison_tables.results("teacher"),
+            "teacher_short": lambda: comparison_tables.results("teacher_short"),
+            "tuning of teacher": lambda: comparison_tables.tuning("teacher"),
+            "tuning of teacher_short": lambda: comparison_tables.tuning("teacher_short"),
+        },
+        exceptions={"with its 95% interval": "the protocol", "with 95% intervals": "the protocol"},
     ),
 }
 # Pages with intervals whose trials are not stored -> where the numbers are from.

@@ -49,7 +49,7 @@ class Network(nn.Module):
 
 
 def examples(num_examples: int, noise: float, seed: int) -> dict[str, np.ndarray]:
-    """Draws inputs, and labels whose part from the teacher has a variance of about 1.44.
+    """Draws inputs, and labels whose part from the teacher has a variance of about 1.47.
 
     Args:
       num_examples: number of examples.

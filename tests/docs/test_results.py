@@ -59,7 +59,7 @@ def test_numbers_of_results_are_found(text, numbers):
 
 
 def test_changed_page_is_noticed(monkeypatch):
-    name = "docs/results/README.md"
+    name = "docs/results/mnist.md"
     text = pages.text_of(name)
     claim = "it matches a constant learning rate at *its* tuned peak (+0.07 ± 0.28)"
     assert claim in text
@@ -79,7 +79,7 @@ def test_changed_trial_is_noticed(monkeypatch):
     load = stored.load
     others = {"fair_mnist_nn2": sweep._replace(trials=trials)}
     monkeypatch.setattr(stored, "load", lambda name: others.get(name) or load(name))
-    page = "docs/results/README.md"
+    page = "docs/results/mnist.md"
     assert mnist_tables.differences() not in (ROOT / page).read_text()
     assert len(pages.missing(page)) == 3
     assert len(pages.missing("README.md")) == 1
@@ -131,19 +131,20 @@ def test_rebuild_restores_files_and_names_them(made, monkeypatch, tmp_path, caps
     (folder / "mnist_best.csv").write_text("model\n")
     (folder / "mnist_ranking.png").unlink()
     (folder / "old.csv").touch()
-    page = tmp_path / "docs" / "results" / "README.md"
+    page = tmp_path / "docs" / "results" / "mnist.md"
     whole = page.read_text()
     assert "98.95, 99.20" in whole
     page.write_text(whole.replace("98.95, 99.20", "98.95, 99.21"))
     readme = tmp_path / "README.md"
-    readme.write_text(readme.read_text().replace("Test accuracy of fifteen", "Accuracy of fifteen"))
+    readme.write_text(readme.read_text().replace("On MNIST with", "With"))
     with pytest.raises(SystemExit) as ended:
         rebuild.main()
     assert ended.value.code == 1
-    names = ("README.md", "log_search/mnist_best.csv", "log_search/mnist_ranking.png")
+    names = ("mnist_best.csv", "mnist_ranking.png", "old.csv")
+    changed = [*(f"log_search/{name}" for name in names), "mnist.md"]
     assert capsys.readouterr().out.splitlines() == [
-        "changed: " + ", ".join(f"docs/results/{name}" for name in (*names, "log_search/old.csv")),
-        "README.md lacks: Test accuracy of fifteen methods",
+        "changed: " + ", ".join(f"docs/results/{name}" for name in changed),
+        "README.md lacks: On MNIST with a two-layer network and five seeds",
     ]
     assert page.read_text() == whole
     assert {path: (tmp_path / path).read_bytes() for path in made} == made

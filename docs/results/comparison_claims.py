@@ -1,0 +1,53 @@
+"""What the pages of the comparison say of its stored trials, with every number recomputed."""
+
+import numpy as np
+
+from docs.results import comparison_tables as of_comparison
+from docs.results import stored
+from docs.results import teacher as task
+from docs.results.stored import if_true, word
+
+FIVE, ONE, COSINE = "log (normalized)", "log (one cycle)", "cosine"
+
+
+def teacher() -> list[str]:
+    """Returns the claims of docs/results/teacher.md."""
+    inside, outside = "teacher", "teacher_short"
+    long, short = stored.load(inside), stored.load(outside)
+    p_one, p_five = (of_comparison.p_value(inside, ours) for ours in (ONE, FIVE))
+    diverged = long.tuned.failed.sum()
+    linear = of_comparison.contrast(outside, "linear")
+    variance = np.var(task.examples(task.NUM_TEST, 0.0, seed=1)["y"])
+    return [
+        f"its outputs have a variance of {variance:.2f}",
+        f"worse than cosine by {of_comparison.contrast(inside, ONE).removeprefix('+')}",
+        f"Five cycles are worse by {of_comparison.contrast(inside, FIVE).removeprefix('+')}",
+        f"p = {p_one:.3f} for one cycle, and p = {p_five:.3f} for five",
+        if_true(
+            _lies_above_zero(inside, ONE),
+            "the interval of log (one cycle) minus cosine lies above zero",
+        ),
+        if_true(
+            of_comparison.best_first(long)[0] == COSINE,
+            "No method has a lower mean than cosine",
+        ),
+        f"one cycle is worse by {of_comparison.contrast(outside, ONE).removeprefix('+')}",
+        if_true(
+            of_comparison.best_first(short)[0] == "linear",
+            f"Only linear decay is better than cosine there, by {linear.removeprefix('-')}",
+        ),
+        f"Exponential decay is worse than cosine too, by "
+        f"{of_comparison.contrast(inside, 'exponential').removeprefix('+')}",
+        f"The result has {word(len(long.of(COSINE)))} seeds",
+        f"{diverged} of {len(long.tuned)} tuning trials of the long task failed",
+        if_true(not long.final.failed.any(), "no final trial failed"),
+        f"The long task took {long.summary['seconds'] / 60:.1f} minutes",
+        f"the short one {short.summary['seconds'] / 60:.1f}",
+    ]
+
+
+def _lies_above_zero(name: str, ours: str) -> bool:
+    sweep = stored.load(name)
+    difference = sweep.scores(ours) - sweep.scores(COSINE)
+    mean, half_width = of_comparison.mean_interval(difference)
+    return bool(np.greater(mean - half_width, 0))
