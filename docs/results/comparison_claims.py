@@ -51,3 +51,41 @@ def _lies_above_zero(name: str, ours: str) -> bool:
     difference = sweep.scores(ours) - sweep.scores(COSINE)
     mean, half_width = of_comparison.mean_interval(difference)
     return bool(np.greater(mean - half_width, 0))
+
+
+def shakespeare() -> list[str]:
+    """Returns the claims of docs/results/tiny_shakespeare.md."""
+    name = "shakespeare_500"
+    sweep = stored.load(name)
+    five, one = (of_comparison.contrast(name, ours) for ours in (FIVE, ONE))
+    linear, wsd = (
+        of_comparison.contrast(name, ours).removeprefix("-") for ours in ("linear", "wsd")
+    )
+    best = of_comparison.best_first(sweep)
+    validation = sweep.tuned.pivot_table("last", "setting", of_comparison.PEAK)
+    unlucky = int(np.argmax(sweep.scores(COSINE)))
+    unstable = [
+        method
+        for method in sweep.methods
+        if sweep.scores(method)[unlucky] > np.median(sweep.scores(method)) + 0.2
+    ]
+    others = np.delete(sweep.scores(FIVE) - sweep.scores(COSINE), unlucky)
+    return [
+        f"higher than that of cosine by {five.removeprefix('+')} nats",
+        f"p = {of_comparison.p_value(name, FIVE):.3f}",
+        f"One decay is worse by {one.removeprefix('+')}",
+        if_true(best[-2:] == [ONE, FIVE], "They are the last two of eight methods"),
+        if_true(best[:2] == ["linear", "wsd"], f"by {linear} and {wsd}"),
+        f"At a peak of {sweep.peak(COSINE)}, training is close to its limit of stability",
+        if_true(
+            validation[0.016].sub(validation.drop(columns=0.016).max(axis=1), axis=0).min() > 0,
+            "the peak of 0.016 is worse than all others for every method",
+        ),
+        f"With seed {unlucky}, cosine ends at {sweep.scores(COSINE)[unlucky]:.2f}",
+        "Without this seed, the primary contrast is "
+        + of_comparison.with_interval(others, sign="+"),
+        f"{word(len(unstable))} methods chose a peak at which this seed ends more than 0.2 nats "
+        "above the median",
+        if_true(not sweep.final.failed.any(), "no trial failed"),
+        f"{len(sweep.trials)} trials took {sweep.summary['seconds'] / 60:.0f} minutes",
+    ]

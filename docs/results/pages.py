@@ -27,6 +27,7 @@ REPORTS = {
     "log_search": ("log_search",),
     "teacher": ("teacher",),
     "teacher_short": ("teacher_short",),
+    "shakespeare_500": ("shakespeare_500",),
 }
 
 
@@ -88,6 +89,14 @@ PAGES = {
             "the 95% interval of the paired difference": "the protocol",
             "within 1% of cosine's excess": "a choice",
         },
+    ),
+    "docs/results/tiny_shakespeare.md": Page(
+        comparison_claims.shakespeare,
+        tables={
+            "shakespeare_500": lambda: comparison_tables.results("shakespeare_500"),
+            "tuning of shakespeare_500": lambda: comparison_tables.tuning("shakespeare_500"),
+        },
+        exceptions={"with its 95% interval": "the protocol", "with 95% intervals": "the protocol"},
     ),
     "docs/results/teacher.md": Page(
         comparison_claims.teacher,

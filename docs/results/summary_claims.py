@@ -10,6 +10,7 @@ from experiments.results import tables
 FIVE, ONE, COSINE = "log (normalized)", "log (one cycle)", "cosine"
 # Folder of docs/results/data -> the task and how sure its results are.
 COMPARISONS = {
+    "shakespeare_500": "[tiny Shakespeare](tiny_shakespeare.md), 500 steps, loss in nats",
     "teacher": "[teacher and student](teacher.md), long and noisy, error",
     "teacher_short": "[teacher and student](teacher.md), short, error",
 }
@@ -59,6 +60,8 @@ def claims() -> list[str]:
         ),
         "is higher than that of cosine by "
         + of_comparison.contrast("teacher", ONE).removeprefix("+"),
+        "five cycles are worse than cosine by "
+        + of_comparison.contrast("shakespeare_500", FIVE).removeprefix("+"),
         f"five cycles are {worse(normalized)} percentage points worse than cosine, and the formula "
         f"as printed is {worse(printed)} worse",
         f"On {word(int(lost.sum()))} of {word(len(lost))} seeds, the printed formula destroyed a "
