@@ -14,6 +14,7 @@ from docs.results import (
     comparison_tables,
     mnist_claims,
     mnist_tables,
+    profile,
     regression_claims,
     summary_claims,
 )
@@ -29,6 +30,8 @@ REPORTS = {
     "teacher_short": ("teacher_short",),
     "shakespeare_500": ("shakespeare_500",),
 }
+# Figure of docs/results -> returns its bytes.
+FIGURES = {"profile.png": lambda: profile.png([*summary_claims.COMPARISONS])}
 
 
 class Page(NamedTuple):

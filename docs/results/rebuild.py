@@ -42,6 +42,8 @@ def main() -> None:
         files: dict[Path, bytes | None] = {}
         for folder in pages.REPORTS:
             files |= changed(folder)
+        figures = {DATA.parent / name: draw() for name, draw in pages.FIGURES.items()}
+        files |= {path: new for path, new in figures.items() if _content(path) != new}
         texts = {Path(name): pages.with_tables(name).encode() for name in pages.PAGES}
         files |= {path: text for path, text in texts.items() if path.read_bytes() != text}
         for path, content in sorted(files.items()):

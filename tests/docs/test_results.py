@@ -111,6 +111,13 @@ def test_rebuild_finds_no_difference(folder, monkeypatch):
     assert list(rebuild.changed(folder)) == [], HINT
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", pages.FIGURES)
+def test_published_figure_is_that_of_the_stored_trials(name):
+    figure = ROOT / "docs" / "results" / name
+    assert pages.FIGURES[name]() == figure.read_bytes(), HINT
+
+
 def test_rebuild_restores_files_and_names_them(made, monkeypatch, tmp_path, capsys):
     folder = tmp_path / "docs" / "results" / "log_search"
     folder.mkdir(parents=True)
@@ -123,6 +130,7 @@ def test_rebuild_restores_files_and_names_them(made, monkeypatch, tmp_path, caps
     monkeypatch.setattr(rebuild, "ROOT", tmp_path)
     monkeypatch.setattr(pages, "REPORTS", {"log_search": pages.REPORTS["log_search"]})
     monkeypatch.setattr(pages, "report_of", lambda folder: made)
+    monkeypatch.setattr(pages, "FIGURES", {})
     with pytest.raises(SystemExit) as ended:
         rebuild.main()
     assert ended.value.code == 0
