@@ -1,6 +1,5 @@
 """The orders of epochs, which worker processes read from shared memory."""
 
-import contextlib
 import time
 from collections.abc import Callable
 from multiprocessing import shared_memory
@@ -52,7 +51,6 @@ class Orders:
         self._offsets = np.ndarray(NUM_SLOTS, np.int64, memory.buf, 8 * (NUM_SLOTS + 1))
         shape = (NUM_SLOTS, self._num_train)
         self._orders = np.ndarray(shape, np.int32, memory.buf, 8 * (2 * NUM_SLOTS + 1))
-        # The last attribute, so that it is freed after the arrays that point into it.
         self._memory = memory
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,10 +66,9 @@ class Orders:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-        del self._closed, self._epochs, self._offsets, self._orders
+        # A thread may still read, so the memory stays mapped until nothing refers to this object.
+        # An array does not keep it mapped: reading one after that would crash the process.
         self._memory.unlink()
-        with contextlib.suppress(BufferError):  # a thread may still read; the memory is unlinked
-            self._memory.close()
 
     def close(self) -> None:
         """Lets every reader that waits for an order give up."""

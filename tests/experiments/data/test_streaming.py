@@ -143,6 +143,22 @@ def test_reader_gets_an_index_times_the_stride_plus_the_offset_of_the_epoch():
             np.testing.assert_array_equal(orders.read(epoch, 5, np.arange(2)), expected)
 
 
+def test_reader_that_still_reads_when_the_stream_ends_does_not_crash_the_process():
+    """The stream ends between the read of the array and that of its values."""
+    orders = Orders(PLAN.num_train, order_of)
+    orders.__enter__()
+    orders.provide(0)
+
+    class Rows:
+        def __radd__(self, start):
+            orders.__exit__()
+            return start + np.arange(2)
+
+    np.testing.assert_array_equal(orders.read(0, 5, Rows()), order_of(0).indices[5:7])
+    with pytest.raises(RuntimeError, match="the stream was closed"):
+        orders.read(5, 0, np.arange(2))
+
+
 def test_reader_that_waits_for_an_order_gives_up_when_the_stream_is_closed():
     errors = []
     with Orders(PLAN.num_train, order_of) as orders:
