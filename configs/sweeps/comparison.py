@@ -75,6 +75,8 @@ TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
 
 def get_config(task: str = "shakespeare_500") -> ConfigDict:
     """Returns the config of the comparison on a task, which is a key of `TASKS`."""
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
     run, center, validation_examples = TASKS[task]()
     exponential = {"name": "exponential", "schedule.name": "exp"}
     more = (exponential,) if task.startswith("teacher") else ()

@@ -6,6 +6,7 @@ from docs.results import comparison_tables as of_comparison
 from docs.results import stored
 from docs.results import teacher as task
 from docs.results.stored import if_true, word
+from experiments.results.intervals import mean_interval
 
 FIVE, ONE, COSINE = "log (normalized)", "log (one cycle)", "cosine"
 
@@ -47,10 +48,10 @@ def teacher() -> list[str]:
 
 
 def _lies_above_zero(name: str, ours: str) -> bool:
+    """Returns whether the interval of a method minus cosine lies above zero."""
     sweep = stored.load(name)
-    difference = sweep.scores(ours) - sweep.scores(COSINE)
-    mean, half_width = of_comparison.mean_interval(difference)
-    return bool(np.greater(mean - half_width, 0))
+    mean, half_width = mean_interval(sweep.scores(ours) - sweep.scores(COSINE))
+    return bool(mean > half_width)
 
 
 def shakespeare() -> list[str]:

@@ -15,6 +15,7 @@ from clu import metrics
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from experiments.errors import UserError
 from experiments.program.state import TrainState
 from experiments.tasks.task import Data, Metric, Task
 
@@ -73,9 +74,13 @@ def make_task(config: ConfigDict, axis_name: str | None) -> Task:
 
     Args:
       config: the config of a run; `task.options.noise` is the standard deviation of the noise.
-      axis_name: not supported; the task runs on one device.
+      axis_name: None, because the task runs on one device.
+
+    Raises:
+      UserError: the strategy has several devices.
     """
-    assert axis_name is None
+    if axis_name is not None:
+        raise UserError("the teacher's task runs on one device; use parallel.strategy='jit'")
     noise, held_out = config.task.options.noise, config.data.validation_examples
     network = Network()
     of_a_constant = float(np.var(examples(NUM_TEST, 0.0, seed=1)["y"]))

@@ -55,3 +55,8 @@ def test_methods_end_at_a_hundredth_of_the_peak_or_at_zero(rates):
     assert ends.pop("linear") < 0.01
     for name, end in ends.items():
         assert 0.01 <= end < 0.02, name
+
+
+def test_unknown_task_names_the_choices():
+    with pytest.raises(ValueError, match=r"unknown task 'cifar'; choose one of .*, cifar10$"):
+        comparison.get_config("cifar")
