@@ -5,6 +5,7 @@
 | name | task |
 |---|---|
 | `shakespeare`, `shakespeare_500` | a transformer on tiny Shakespeare, 2,000 or 500 steps |
+| `shakespeare_lion`, `shakespeare_muon` | three methods with another optimizer, 2,000 steps |
 | `teacher` | a network learns another one from noisy labels, 32,768 steps |
 | `teacher_short` | the same with a tenth of the noise, 1,024 steps |
 | `cifar10` | a narrow ResNet-10 with attention on CIFAR-10 at 16x16 pixels, 15 epochs |
@@ -27,6 +28,7 @@ WARMUP = 0.05  # of the run
 TUNE_SEEDS = (100, 101)
 FINAL_SEEDS = tuple(range(10))
 TEACHER_STEPS_PER_EPOCH = 2**15
+OF_OTHER_OPTIMIZERS = ("log (normalized)", "cosine", "wsd")
 
 
 def shakespeare(steps: int = 2000) -> tuple[ConfigDict, float, int]:
@@ -36,6 +38,23 @@ def shakespeare(steps: int = 2000) -> tuple[ConfigDict, float, int]:
     run.log_every_steps = 250
     run.model.dtype = "bfloat16"
     return run, 4e-3, 784  # windows, a twentieth of the training split
+
+
+def shakespeare_lion() -> tuple[ConfigDict, float, int]:
+    """Returns the config of a run, the center of its peaks, and its validation examples."""
+    run, center, validation_examples = shakespeare()
+    run.optimizer.name = "lion"
+    # A tenth of AdamW's rates with ten times its weight decay (Chen et al. 2023, section 5).
+    run.optimizer.weight_decay = 1.0
+    return run, center / 10, validation_examples
+
+
+def shakespeare_muon() -> tuple[ConfigDict, float, int]:
+    """Returns the config of a run, the center of its peaks, and its validation examples."""
+    run, center, validation_examples = shakespeare()
+    run.optimizer.name = "muon"
+    run.optimizer.consistent_rms = 0.2  # updates as large as AdamW's (Liu et al. 2025)
+    return run, center, validation_examples
 
 
 def teacher(noise: float, steps: int) -> tuple[ConfigDict, float, int]:
@@ -67,6 +86,8 @@ def cifar10() -> tuple[ConfigDict, float, int]:
 TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
     "shakespeare": shakespeare,
     "shakespeare_500": lambda: shakespeare(500),
+    "shakespeare_lion": shakespeare_lion,
+    "shakespeare_muon": shakespeare_muon,
     "teacher": lambda: teacher(noise=1.0, steps=2**15),
     "teacher_short": lambda: teacher(noise=0.1, steps=2**10),
     "cifar10": cifar10,
@@ -78,28 +99,29 @@ def get_config(task: str = "shakespeare_500") -> ConfigDict:
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
     run, center, validation_examples = TASKS[task]()
-    exponential = {"name": "exponential", "schedule.name": "exp"}
-    more = (exponential,) if task.startswith("teacher") else ()
-    return compare(run, center, validation_examples, more)
+    config = compare(run, center, validation_examples)
+    if task.startswith("teacher"):
+        config.settings = (*config.settings, {"name": "exponential", "schedule.name": "exp"})
+    if task in ("shakespeare_lion", "shakespeare_muon"):
+        few = [setting for setting in config.settings if setting["name"] in OF_OTHER_OPTIMIZERS]
+        config.settings = tuple(few)
+    return config
 
 
-def compare(
-    run: ConfigDict, center: float, validation_examples: int, more: tuple[dict, ...] = ()
-) -> ConfigDict:
-    """Returns the config of a comparison.
+def compare(run: ConfigDict, center: float, validation_examples: int) -> ConfigDict:
+    """Returns the config of a comparison of all methods.
 
     Args:
       run: the config of its runs.
       center: the middle one of the peaks.
       validation_examples: training examples that tuning evaluates.
-      more: settings of methods that only this task compares.
     """
     # References, because the grid changes the peak.
     run.schedule.end_value = 0.01 * run.schedule.get_oneway_ref("peak_value")
     run.schedule.warmup_init_value = 0.1 * run.schedule.get_oneway_ref("peak_value")
     run.schedule.warmup_epochs = WARMUP * run.epochs
     config = base.make(run)
-    config.settings = (*methods.with_equal_warmup(run), *more)
+    config.settings = methods.with_equal_warmup(run)
     config.seeds = FINAL_SEEDS
     peaks = tuple(center * 2.0**power for power in (-2, -1, 0, 1, 2))
     config.grid = ({"field": "schedule.peak_value", "values": peaks},)

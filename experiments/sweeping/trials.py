@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import loganneal_jax
 from experiments.build.experiment import Experiment
+from experiments.models import products
 from experiments.program import assemble, parallel
 from experiments.program.state import TrainState, key_data
 from experiments.program.steps import Examples, Metrics
@@ -189,8 +190,13 @@ def one_after_another(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Maps a function of one trial over many trials at once."""
-    return lambda trials, *shared: jax.vmap(lambda trial: function(trial, *shared))(trials)
+    """Maps a function of one trial over many trials at once, whose convolutions are products."""
+
+    def mapped(trials: Any, *shared: Any) -> Any:
+        with products.convolutions_as_products():
+            return jax.vmap(lambda trial: function(trial, *shared))(trials)
+
+    return mapped
 
 
 def batched_on(platform: str) -> Batched:

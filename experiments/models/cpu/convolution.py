@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
+from experiments.models import products
 from experiments.models.cpu import chunks, half, support, winograd
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -83,6 +84,8 @@ def conv_general_dilated(
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
     (top, bottom), (left, right) = padding
     strides = (window_strides[0], window_strides[1])
+    if products.enabled():
+        return products.convolve(lhs, rhs, strides, padding, precision)
     return _conv(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
 
 
