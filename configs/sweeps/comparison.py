@@ -9,6 +9,7 @@
 | `teacher` | a network learns another one from noisy labels, 32,768 steps |
 | `teacher_short` | the same with a tenth of the noise, 1,024 steps |
 | `cifar10` | a narrow ResNet-10 with attention on CIFAR-10 at 16x16 pixels, 15 epochs |
+| `cifar10_five_cycles` | the same with log (normalized) alone |
 
 Hardware: any CPU; docs/results has the command of each task with the cores, and the time it took.
 
@@ -28,7 +29,6 @@ WARMUP = 0.05  # of the run
 TUNE_SEEDS = (100, 101)
 FINAL_SEEDS = tuple(range(10))
 TEACHER_STEPS_PER_EPOCH = 2**15
-OF_OTHER_OPTIMIZERS = ("log (normalized)", "cosine", "wsd")
 
 
 def shakespeare(steps: int = 2000) -> tuple[ConfigDict, float, int]:
@@ -91,6 +91,13 @@ TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
     "teacher": lambda: teacher(noise=1.0, steps=2**15),
     "teacher_short": lambda: teacher(noise=0.1, steps=2**10),
     "cifar10": cifar10,
+    "cifar10_five_cycles": cifar10,
+}
+# Task -> the methods that it compares, if it does not compare all of them.
+FEWER = {
+    "shakespeare_lion": ("log (normalized)", "cosine", "wsd"),
+    "shakespeare_muon": ("log (normalized)", "cosine", "wsd"),
+    "cifar10_five_cycles": ("log (normalized)",),
 }
 
 
@@ -102,9 +109,9 @@ def get_config(task: str = "shakespeare_500") -> ConfigDict:
     config = compare(run, center, validation_examples)
     if task.startswith("teacher"):
         config.settings = (*config.settings, {"name": "exponential", "schedule.name": "exp"})
-    if task in ("shakespeare_lion", "shakespeare_muon"):
-        few = [setting for setting in config.settings if setting["name"] in OF_OTHER_OPTIMIZERS]
-        config.settings = tuple(few)
+    if task in FEWER:
+        fewer = [setting for setting in config.settings if setting["name"] in FEWER[task]]
+        config.settings = tuple(fewer)
     return config
 
 

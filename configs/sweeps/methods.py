@@ -102,6 +102,8 @@ def with_equal_warmup(run: ConfigDict) -> tuple[dict, ...]:
         "schedule.init_decay_epochs": cycle,
         "schedule.restart_interval_epochs": cycle,
         "schedule.restart_multiplier": 1.0,
+        # Without it, the last step would restart where the length of a cycle is rounded down.
+        "schedule.options.num_cycles": 5,
     }
     return (
         {"name": "log (paper)", **cycles, "schedule.variant": "paper"},

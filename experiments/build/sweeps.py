@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments.build import ranges
+from experiments.build import fields, ranges
 from experiments.build.experiment import Experiment, build, plain
 from experiments.errors import UserError
 
@@ -288,12 +288,15 @@ def _set(config: ConfigDict, path: str, value: Any, where: str) -> None:
     for part in sections:
         section = section[part]
     try:
-        section[name] = value
+        with section.unlocked():  # options, which are free, may be new
+            section[name] = value
     except TypeError as error:
         raise UserError(f"{where}: {path}={value!r} has the wrong type: {error}") from error
 
 
 def _check_field(base: ConfigDict, path: str, where: str) -> None:
+    if path.rpartition(".")[0] in fields.FREE:
+        return
     try:
         value = ranges.field(base, path)
     except (KeyError, AttributeError, TypeError) as error:
