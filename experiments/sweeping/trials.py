@@ -29,6 +29,9 @@ Batched = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 MEMORY_SHARE = 0.8  # share of an accelerator's memory that a block may use
 HOST_MEMORY_SHARE = 0.5  # share of the host's memory, which other work needs too
+# Platform -> further options of XLA. Its Triton products of a batch of trials crash the compiler of
+# jaxlib 0.11.
+OPTIONS: Mapping[str, parallel.Options] = {"gpu": {"xla_gpu_enable_triton_gemm": False}}
 
 
 class Block(NamedTuple):
@@ -142,7 +145,11 @@ def make_programs(experiment: Experiment, mesh: Mesh, batched: Batched) -> Trial
         experiment.schedule, experiment.weight_decay, experiment.averaging.cycle_ends
     )
     assert shared.statistics is not None  # a sweep keeps its data in memory
-    options = parallel.compiler_options(mesh.devices.flat[0].platform, bfloat16=experiment.bfloat16)
+    platform = mesh.devices.flat[0].platform
+    options = {
+        **parallel.compiler_options(platform, bfloat16=experiment.bfloat16),
+        **OPTIONS.get(platform, {}),
+    }
     return TrialPrograms(
         init=jax.jit(over_trials(init, mesh, batched)),
         order=jax.jit(over_trials(shared.order, mesh, batched)),
@@ -202,10 +209,9 @@ def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
 def batched_on(platform: str) -> Batched:
     """Returns the faster way to compute the trials of one device.
 
-    A CPU runs trials one after another. Under `jax.vmap`, convolutions become grouped convolutions,
-    and the step of a trial takes 1.7 times as long in LeNet-4, 2.0 times in ResNet-18, and 1.1
-    times in NN-2, whose batched matrix products gain nothing (`benchmarks/batching.py`). An
-    accelerator runs trials side by side, so that small networks fill it; this was not measured.
+    A CPU runs trials one after another, and an accelerator runs them side by side, so that small
+    networks fill it. On an H100, 40 narrow ResNets then take an eighth of the time
+    (`benchmarks/batching.py`).
 
     Args:
       platform: platform of the devices.

@@ -25,10 +25,12 @@ def onednn_options() -> Mapping[str, bool]:
     jaxlib contain it.
 
     Returns:
-      Values by option name; empty if the CPU has no instructions for bfloat16 or if jaxlib does not
-      contain oneDNN.
+      Values by option name; empty if the CPU has no instructions for bfloat16, if jaxlib does not
+      contain oneDNN, or if the default device is no CPU.
     """
-    return ONEDNN if _has_fast_bfloat16() and _compiles_to_onednn() else {}
+    # On a machine with a GPU, storing a program with oneDNN in the compile cache crashes jaxlib.
+    on_cpu = jax.default_backend() == "cpu"
+    return ONEDNN if on_cpu and _has_fast_bfloat16() and _compiles_to_onednn() else {}
 
 
 @functools.cache

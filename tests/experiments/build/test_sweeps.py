@@ -80,6 +80,19 @@ def test_trial_is_the_experiment_of_a_single_run():
     assert (experiment.seed, experiment.batches) == (7, single.batches)
 
 
+def test_setting_may_have_options_of_its_schedule():
+    config = digits.get_config()
+    config.settings = (
+        {"name": "a", "schedule.name": "polynomial", "schedule.options.power": 3.0},
+        {"name": "b", "schedule.name": "cosine"},
+    )
+    sweep = read_sweep(config)
+    configs = [
+        sweep.experiment(name, {"schedule.peak_value": 0.5}, 0).config for name in ("a", "b")
+    ]
+    assert [each["schedule"]["options"] for each in configs] == [{"power": 3.0}, {}]
+
+
 def test_building_a_trial_leaves_the_sweep_unchanged():
     config = digits.get_config()
     sweep = read_sweep(config)
@@ -102,6 +115,11 @@ BAD = [
     ("settings", setting(**{"seed.x": 1}), "'a': unknown field 'seed.x'"),
     ("settings", setting(**{"schedule": "sig"}), "'schedule' is a section, not a field"),
     ("settings", setting(**{"schedule.slope": "high"}), "slope='high' has the wrong type"),
+    (
+        "settings",
+        setting(**{"schedule.name": "cosine", "schedule.options.pwoer": 2.0}),
+        "setting 'a' at .*pwoer",
+    ),
     (
         "settings",
         setting(**{"schedule.peak_value": 0.1}),

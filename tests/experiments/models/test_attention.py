@@ -132,6 +132,20 @@ def test_attention_uses_cudnn_only_where_it_compiles(monkeypatch):
     assert not can(16, 2, 8)
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--xla_gpu_deterministic_ops=true", False),
+        ("--xla_a=1 --xla_gpu_deterministic_ops --xla_b=2", False),
+        ("--xla_gpu_deterministic_ops=false", True),
+    ],
+)
+def test_deterministic_attention_does_not_use_cudnn(monkeypatch, flags, expected):
+    monkeypatch.setattr(attention, "_by_cudnn", attention._by_xla)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert attention._cudnn_can.__wrapped__(16, 2, 8) == expected
+
+
 FORWARD, BACKWARD = "__cudnn_forward", "__cudnn_backward"
 
 

@@ -180,6 +180,12 @@ def test_cpu_runs_trials_one_after_another_and_an_accelerator_side_by_side():
     assert trials.batched_on("gpu") is trials.batched_on("tpu") is trials.side_by_side
 
 
+def test_option_of_a_gpu_is_known_to_xla():
+    """An unknown option would be an error."""
+    for options in trials.OPTIONS.values():
+        assert jax.jit(jnp.sin, compiler_options=dict(options))(0.0) == 0
+
+
 def test_trials_with_different_seeds_have_other_parameters_and_batches():
     state, train, _ = run_block(final_trials()[:2])
     assert train.loss.total[0] != train.loss.total[1]

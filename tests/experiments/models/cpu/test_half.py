@@ -117,3 +117,12 @@ def test_onednn_needs_instructions_for_bfloat16(monkeypatch, tmp_path):
 def test_a_jaxlib_that_ignores_the_options_is_not_taken_for_onednn(monkeypatch):
     monkeypatch.setattr(support, "ONEDNN", {})
     assert not support._compiles_to_onednn()
+
+
+def test_machine_with_an_accelerator_does_not_compile_with_onednn(monkeypatch):
+    monkeypatch.setattr(support, "_has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(support, "_compiles_to_onednn", lambda: True)
+    of_machine = support.onednn_options.__wrapped__
+    assert of_machine() == support.ONEDNN
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert of_machine() == {}
