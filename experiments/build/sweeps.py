@@ -5,6 +5,8 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.build import fields, ranges
@@ -20,6 +22,7 @@ SELECTIONS = BEST, ONE_STANDARD_ERROR = ("best", "one_standard_error")
 RULE = {"selection": BEST, "max_extensions": 0}  # fields of `tune` that older configs lack
 # Ratios of neighbors in a grid that may grow; values that are rounded to three digits pass.
 RATIO_TOLERANCE = 0.02
+LAST_STEPS = 100  # one over the share of a run in which a restart is late
 
 ALL_TRIALS = "all trials of a sweep must share it; set base.{path} instead"
 NO_RESULT = "it changes no result; set base.{path} instead"
@@ -127,6 +130,23 @@ class Sweep(NamedTuple):
         for path, value in {**self.settings[setting], **(changes or {})}.items():
             _set(config, path, value, f"setting {setting!r}")
         return config.copy_and_resolve_references()
+
+
+def late_restart(experiment: Experiment) -> int | None:
+    """Returns the step at which a schedule restarts in the last hundredth of the run, or None.
+
+    Such a trial is judged by what a few steps at a high learning rate leave. This happens where the
+    length of a cycle is rounded, such as in tuning, whose epochs have fewer steps.
+    """
+    schedule = experiment.config["schedule"]
+    first = experiment.num_steps - experiment.num_steps // LAST_STEPS
+    if schedule.get("restart_interval_epochs") is None or first == experiment.num_steps:
+        return None
+    steps = np.arange(first - 1, experiment.num_steps, dtype=np.int32)
+    rises = np.diff(np.asarray(experiment.schedule(jax.device_put(steps))))
+    if rises.max() <= schedule["peak_value"] / 4:
+        return None
+    return int(steps[1 + rises.argmax()])
 
 
 def read_sweep(config: ConfigDict, given: Collection[str] = ()) -> Sweep:

@@ -15,7 +15,7 @@ import jax
 from etils import epath
 from tqdm import tqdm
 
-from experiments.build.sweeps import Sweep
+from experiments.build.sweeps import Sweep, late_restart
 from experiments.errors import UserError
 from experiments.program import assemble
 from experiments.runtime import environment, memory, signals, workdir
@@ -108,6 +108,7 @@ def run(
     final = plan.final_trials(sweep, dict.fromkeys(sweep.settings, any_point))
     for trial in tuning:
         _check_validation(trial, final)
+    _warn_of_late_restarts([*tuning, *final])
     if not (directory / "config.json").exists():  # a refused sweep must not claim the directory
         _check_memory(final, workers.processes)
     with workdir.locked(directory, share=share.suffix):
@@ -148,6 +149,24 @@ def _check_memory(final: Sequence[Trial], processes: int) -> None:
         one = one._replace(evaluate=jax.jit(one.evaluate))
         test = experiment.task.load().test
         memory.check(experiment, one, test, num_devices=1, num_processes=processes)
+
+
+def _warn_of_late_restarts(all_trials: Sequence[Trial]) -> None:
+    """Names each setting with trials that end right after a restart, at a high learning rate."""
+    seen: set[tuple[str, str]] = set()
+    for trial in all_trials:
+        phase = "tuning" if trial.phase == "tune" else "the final trials"
+        if (trial.setting, phase) in seen:
+            continue
+        step = late_restart(trial.experiment)
+        if step is not None:
+            seen.add((trial.setting, phase))
+            print(
+                f"warning: in {phase}, setting {trial.setting!r} restarts at step {step} of "
+                f"{trial.experiment.num_steps}, so it is judged at a high learning rate; set "
+                "schedule.options.num_cycles to the number of cycles, or change their length",
+                file=sys.stderr,
+            )
 
 
 def _check_validation(tuning: Trial, final: Sequence[Trial]) -> None:

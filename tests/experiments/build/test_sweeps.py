@@ -10,7 +10,7 @@ from configs import naveen2024, quickstart
 from configs.sweeps import base as sweeps_base
 from configs.sweeps import digits
 from experiments.build.experiment import build
-from experiments.build.sweeps import Axis, read_sweep
+from experiments.build.sweeps import Axis, late_restart, read_sweep
 from experiments.errors import UserError
 from experiments.sweeping import plan
 from tests.experiments.build.edits import assert_one_sentence
@@ -331,3 +331,24 @@ def test_config_of_a_run_is_not_a_sweep_and_vice_versa():
         UserError, match="the config has no section schedule, so it is not the config of a run"
     ):
         build(digits.get_config())
+
+
+@pytest.mark.parametrize(("num_cycles", "expected"), [(None, 935), (5, None)])
+def test_restart_in_the_last_steps_is_found(num_cycles, expected):
+    """In tuning, an epoch has fewer steps, and the length of a cycle is rounded down."""
+    config = digits.get_config()
+    config.base.epochs = 26.0  # of 36 steps in tuning, and 44 in the final trials
+    config.base.batch_size = 32
+    config.settings = setting(
+        **{
+            "schedule.name": "cyclical_cosine",
+            "schedule.warmup_epochs": 0.0,
+            "schedule.init_decay_epochs": 5.2,
+            "schedule.restart_interval_epochs": 5.2,
+            **({} if num_cycles is None else {"schedule.options.num_cycles": num_cycles}),
+        }
+    )
+    sweep = read_sweep(config)
+    point = {"schedule.peak_value": 0.1}
+    assert late_restart(sweep.experiment("a", point, 0)) is None
+    assert late_restart(sweep.experiment("a", point, 0, validation_examples=277)) == expected

@@ -124,3 +124,25 @@ def test_sweep_has_the_metrics_of_averaged_weights_and_a_report_shows_them(tmp_p
     assert shown == pytest.approx(expected, abs=0.006)
     differences = [float(cell.split(" ")[0]) for cell in table["difference from last"][1:4]]
     assert differences == pytest.approx(np.subtract(expected[1:4], expected[0]), abs=0.006)
+
+
+def test_setting_that_restarts_in_its_last_steps_is_named_once(capsys):
+    config = digits.get_config()
+    config.base.epochs = 26.0
+    config.base.batch_size = 32
+    config.tune.validation_examples = 277
+    cycles = {
+        "schedule.name": "cyclical_cosine",
+        "schedule.warmup_epochs": 0.0,
+        "schedule.init_decay_epochs": 5.2,
+        "schedule.restart_interval_epochs": 5.2,
+    }
+    config.settings = (
+        {"name": "late", **cycles},
+        {"name": "held", **cycles, "schedule.options.num_cycles": 5},
+    )
+    sweep = read_sweep(config)
+    tuning = plan.tuning_trials(sweep)
+    run._warn_of_late_restarts([*tuning, *plan.final_trials(sweep, {"late": {}, "held": {}})])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: in tuning, setting 'late' restarts at step 935 of 936, so")
