@@ -10,6 +10,7 @@
 | `teacher_short` | the same with a tenth of the noise, 1,024 steps |
 | `cifar10` | a narrow ResNet-10 with attention on CIFAR-10 at 16x16 pixels, 15 epochs |
 | `cifar10_five_cycles` | the same with log (normalized) alone |
+| `gan` | a narrow DCGAN on MNIST with six of the methods, 8 epochs; not run yet |
 
 Hardware: any CPU; docs/results has the command of each task with the cores, and the time it took.
 
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from configs import base as run_base
-from configs import cifar10_cpu, language_model
+from configs import cifar10_cpu, gan_mnist, language_model
 from configs.sweeps import base, methods
 
 WARMUP = 0.05  # of the run
@@ -83,6 +84,13 @@ def cifar10() -> tuple[ConfigDict, float, int]:
     return run, 0.2, 5000
 
 
+def gan() -> tuple[ConfigDict, float, int]:
+    """Returns the config of a run, the center of its peaks, and its validation examples."""
+    run = gan_mnist.get_config()
+    run.gan.discriminator_rate = 1.0  # both networks on one schedule
+    return run, 1e-3, 5000
+
+
 TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
     "shakespeare": shakespeare,
     "shakespeare_500": lambda: shakespeare(500),
@@ -92,12 +100,14 @@ TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
     "teacher_short": lambda: teacher(noise=0.1, steps=2**10),
     "cifar10": cifar10,
     "cifar10_five_cycles": cifar10,
+    "gan": gan,
 }
 # Task -> the methods that it compares, if it does not compare all of them.
 FEWER = {
     "shakespeare_lion": ("log (normalized)", "cosine", "wsd"),
     "shakespeare_muon": ("log (normalized)", "cosine", "wsd"),
     "cifar10_five_cycles": ("log (normalized)",),
+    "gan": ("log (paper)", "log (normalized)", "cosine", "wsd", "linear", "constant"),
 }
 
 

@@ -3,6 +3,7 @@
 To add a result, store its sweep in docs/results/data, and add an entry to `REPORTS` and to `PAGES`.
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import NamedTuple
 
 from docs.markers import inserted, without_tables
 from docs.results import (
+    ablation_claims,
     comparison_claims,
     comparison_tables,
     mnist_claims,
     mnist_tables,
     profile,
     regression_claims,
+    restarts,
     summary_claims,
 )
 from docs.results.stored import DATA, ROOT
@@ -28,10 +31,20 @@ REPORTS = {
     "log_search": ("log_search",),
     "teacher": ("teacher",),
     "teacher_short": ("teacher_short",),
+    "shakespeare": ("shakespeare",),
     "shakespeare_500": ("shakespeare_500",),
+    "shakespeare_lion": ("shakespeare_lion",),
+    "shakespeare_muon": ("shakespeare_muon",),
+    "cifar10": ("cifar10",),
+    "cifar10_five_cycles": ("cifar10_five_cycles",),
+    "ablation": ("ablation",),
 }
+EPOCHS = (1, 3, 6, 9, 12, 15)  # of CIFAR-10, that its page shows
 # Figure of docs/results -> returns its bytes.
-FIGURES = {"profile.png": lambda: profile.png([*summary_claims.COMPARISONS])}
+FIGURES = {
+    "profile.png": lambda: profile.png([*summary_claims.COMPARISONS]),
+    "restarts.png": restarts.png,
+}
 
 
 class Page(NamedTuple):
@@ -50,9 +63,18 @@ class Page(NamedTuple):
     section: str | None = None
 
 
+def _of_comparison(name: str) -> dict[str, Callable[[], str]]:
+    """Returns the tables of every comparison, by the name in the comments around them."""
+    return {
+        name: functools.partial(comparison_tables.results, name),
+        f"tuning of {name}": functools.partial(comparison_tables.tuning, name),
+        f"budgets of {name}": functools.partial(comparison_tables.budgets, name),
+    }
+
+
 PAGES = {
     "README.md": Page(
-        mnist_claims.of_readme,
+        lambda: [*summary_claims.of_readme(), *mnist_claims.of_readme()],
         exceptions={"with 95% intervals": "the protocol"},
         section="Results",
     ),
@@ -93,21 +115,39 @@ PAGES = {
             "within 1% of cosine's excess": "a choice",
         },
     ),
-    "docs/results/tiny_shakespeare.md": Page(
-        comparison_claims.shakespeare,
+    "docs/results/cifar10.md": Page(
+        comparison_claims.cifar10,
         tables={
-            "shakespeare_500": lambda: comparison_tables.results("shakespeare_500"),
-            "tuning of shakespeare_500": lambda: comparison_tables.tuning("shakespeare_500"),
+            **_of_comparison("cifar10"),
+            "epochs of cifar10": lambda: comparison_tables.anytime("cifar10", EPOCHS),
+            "target of cifar10": lambda: comparison_tables.times_to_target("cifar10"),
         },
         exceptions={"with its 95% interval": "the protocol", "with 95% intervals": "the protocol"},
+    ),
+    "docs/results/tiny_shakespeare.md": Page(
+        lambda: [*comparison_claims.shakespeare(), *restarts.claims()],
+        tables={
+            **_of_comparison("shakespeare"),
+            **_of_comparison("shakespeare_500"),
+            **_of_comparison("shakespeare_lion"),
+            **_of_comparison("shakespeare_muon"),
+            "restarts": restarts.table,
+        },
+        exceptions={"with its 95% interval": "the protocol", "with 95% intervals": "the protocol"},
+    ),
+    "docs/results/ablation.md": Page(
+        ablation_claims.claims,
+        tables={"ablation": ablation_claims.results, "tuning of ablation": ablation_claims.tuning},
+        exceptions={
+            "with its 95% interval": "the protocol",
+            "with a decay of 0.99": "a choice",
+        },
     ),
     "docs/results/teacher.md": Page(
         comparison_claims.teacher,
         tables={
-            "teacher": lambda: comparison_tables.results("teacher"),
-            "teacher_short": lambda: comparison_tables.results("teacher_short"),
-            "tuning of teacher": lambda: comparison_tables.tuning("teacher"),
-            "tuning of teacher_short": lambda: comparison_tables.tuning("teacher_short"),
+            **_of_comparison("teacher"),
+            **_of_comparison("teacher_short"),
         },
         exceptions={"with its 95% interval": "the protocol", "with 95% intervals": "the protocol"},
     ),

@@ -146,7 +146,7 @@ def late_restart(experiment: Experiment) -> int | None:
     rises = np.diff(np.asarray(experiment.schedule(jax.device_put(steps))))
     if rises.max() <= schedule["peak_value"] / 4:
         return None
-    return int(steps[1 + rises.argmax()])
+    return int(steps[1 + int(np.argmax(rises))])
 
 
 def read_sweep(config: ConfigDict, given: Collection[str] = ()) -> Sweep:

@@ -1,11 +1,12 @@
 """The pages of results agree with the stored trials, and `make results` finds no difference."""
 
 import contextlib
+import itertools
 import shutil
 
 import pytest
 
-from docs.results import mnist_tables, pages, rebuild, stored
+from docs.results import comparison_tables, mnist_tables, pages, rebuild, stored
 from tests.commands import ROOT
 
 HINT = "run make results"
@@ -88,6 +89,45 @@ def test_changed_trial_is_noticed(monkeypatch):
 def test_claim_that_is_no_longer_true_is_on_no_page():
     assert stored.if_true(True, "a is b") == "a is b"
     assert stored.if_true(False, "a is b") != "a is b"
+
+
+def rows_of(table):
+    """Returns the cells of a Markdown table by its first column."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    return {first: cells for first, *cells in lines[2:]}
+
+
+def test_budget_is_the_mean_of_one_peak_and_the_best_of_all():
+    tuned = stored.load("cifar10").tuned
+    means = 100 * tuned[tuned.setting == "cosine"].groupby(comparison_tables.PEAK)["last"].mean()
+    cells = [float(cell) for cell in rows_of(comparison_tables.budgets("cifar10"))["cosine"]]
+    assert len(cells) == len(means)
+    assert cells[0] == pytest.approx(means.mean(), abs=0.005)
+    pairs = [max(pair) for pair in itertools.combinations(means, 2)]
+    assert cells[1] == pytest.approx(sum(pairs) / len(pairs), abs=0.005)
+    assert cells[-1] == pytest.approx(means.max(), abs=0.005)
+
+
+def test_time_to_target_counts_the_trials_that_reach_it():
+    sweep = stored.load("cifar10")
+    aim = comparison_tables.target(sweep)
+    best = sweep.epochs("constant").groupby("seed").test_accuracy.max()
+    reached, epochs = rows_of(comparison_tables.times_to_target("cifar10"))["constant"]
+    assert reached == f"{(best >= aim).sum()} of {len(best)}"
+    first = min(
+        epoch
+        for epoch, accuracy in sweep.epochs("constant")[["epoch", "test_accuracy"]].to_numpy()
+        if accuracy >= aim
+    )
+    assert f"({first:g} to" in epochs
+
+
+def test_method_that_was_tuned_again_has_its_own_trials():
+    again = stored.load("cifar10_five_cycles")
+    method = "log (normalized)"
+    assert list(comparison_tables.scores("cifar10", method)) == list(again.scores(method))
+    others = stored.load("cifar10")
+    assert list(comparison_tables.scores("cifar10", "cosine")) == list(others.scores("cosine"))
 
 
 @pytest.fixture(scope="module")
