@@ -1,12 +1,14 @@
 """The methods of the comparison: equal warmup, five cycles of equal length, and their ends."""
 
+import os
+
 import numpy as np
 import pytest
 
 import loganneal_jax
 from configs import quickstart
 from configs.sweeps import comparison
-from experiments.build.sweeps import read_sweep
+from experiments.build.sweeps import late_restart, read_sweep
 
 STEPS = 200
 WARMUP = 10  # steps, a twentieth of the run
@@ -57,6 +59,20 @@ def test_methods_end_at_a_hundredth_of_the_peak_or_at_zero(rates):
         assert 0.01 <= end < 0.02, name
 
 
+@pytest.mark.parametrize("task", comparison.TASKS)
+def test_every_task_has_five_peaks_and_no_restart_in_its_last_steps(task):
+    if not task.startswith("teacher") and "TFDS_DATA_DIR" not in os.environ:
+        pytest.skip("TFDS_DATA_DIR names no prepared data sets")
+    sweep = read_sweep(comparison.get_config(task))
+    (axis,) = sweep.grid
+    assert len(axis.values) == 5
+    for setting in sweep.settings:
+        for held_out in (0, sweep.validation_examples):
+            center = {axis.field: axis.values[2]}
+            trial = sweep.experiment(setting, center, 0, validation_examples=held_out)
+            assert late_restart(trial) is None
+
+
 def test_unknown_task_names_the_choices():
-    with pytest.raises(ValueError, match=r"unknown task 'cifar'; choose one of .*, cifar10$"):
+    with pytest.raises(ValueError, match=r"unknown task 'cifar'; choose one of .*, gan$"):
         comparison.get_config("cifar")

@@ -8,7 +8,7 @@ import pytest
 
 from configs import naveen2024, quickstart
 from configs.sweeps import base as sweeps_base
-from configs.sweeps import comparison, digits
+from configs.sweeps import digits
 from experiments.build.experiment import build
 from experiments.build.sweeps import Axis, late_restart, read_sweep
 from experiments.errors import UserError
@@ -331,21 +331,6 @@ def test_config_of_a_run_is_not_a_sweep_and_vice_versa():
         UserError, match="the config has no section schedule, so it is not the config of a run"
     ):
         build(digits.get_config())
-
-
-@pytest.mark.parametrize("task", comparison.TASKS)
-def test_every_task_of_the_comparison_builds(task):
-    config = comparison.get_config(task)
-    if not task.startswith("teacher") and "TFDS_DATA_DIR" not in os.environ:
-        pytest.skip("TFDS_DATA_DIR names no prepared data sets")
-    sweep = read_sweep(config)
-    (axis,) = sweep.grid
-    center = {axis.field: axis.values[2]}
-    assert len(axis.values) == 5
-    for setting in sweep.settings:
-        for held_out in (0, sweep.validation_examples):
-            trial = sweep.experiment(setting, center, 0, validation_examples=held_out)
-            assert late_restart(trial) is None
 
 
 @pytest.mark.parametrize(("num_cycles", "expected"), [(None, 935), (5, None)])
