@@ -28,12 +28,14 @@ def png(names: list[str]) -> bytes:
     figure = style.make_figure(HEIGHT_INCHES)
     axis = figure.subplots()
     best_first = sorted(profiles, key=lambda method: (-profiles[method].sum(), method))
-    for place, method in enumerate(best_first):
+    # There are fewer colors than methods, so log annealings share theirs with dashed lines only.
+    by_style = sorted(best_first, key=lambda method: method.startswith("log"))
+    for method in best_first:
         is_log = method.startswith("log")
         axis.plot(
             thresholds,
             100 * profiles[method],
-            color=style.PALETTE[place % len(style.PALETTE)],
+            color=style.PALETTE[by_style.index(method) % len(style.PALETTE)],
             linestyle="-" if is_log else "--",
             linewidth=1.8 if is_log else 1.2,
             label=style.plain(method),
