@@ -88,6 +88,7 @@ def claims() -> list[str]:
         with_interval(averages(method, average) - sweep.scores(method), sign="+")
         for method, average in (("paper", "ema"), (LOG, "snapshot"))
     )
+    first_step = change("log, first step 10", LOG)
     coupled = [change(f"{base}, coupled", base).removeprefix("+") for base in (LOG, COSINE)]
     return [
         if_true(
@@ -99,9 +100,10 @@ def claims() -> list[str]:
         "An end value of 0.0004 lowers the loss of log annealing by "
         + change("log, end 0.0004", LOG).removeprefix("-"),
         f"base 10 changes the printed formula by {change('paper, base 10', 'paper')}",
-        f"first step of 10 changes it by {change('log, first step 10', LOG)}",
-        f"2 cycles by {change('log, 2 cycles', LOG)}, 10 by {change('log, 10 cycles', LOG)}",
-        f"cycles that double by {change('log, doubling', LOG)}",
+        f"first step of 10 changes the loss of log annealing by {first_step}",
+        f"the loss changes by {change('log, 2 cycles', LOG)} with 2 cycles",
+        f"by {change('log, 10 cycles', LOG)} with 10",
+        f"by {change('log, doubling', LOG)} with cycles that double",
         f"peaks that halve raise the loss by {change('log, decaying', LOG).removeprefix('+')}",
         f"raises the loss by {coupled[0]} with log annealing, and by {coupled[1]} with cosine",
         f"changes the loss of the printed formula by {averaged}",

@@ -119,7 +119,7 @@ def cifar10() -> list[str]:
         if_true(of_comparison.best_first(name)[0] == COSINE, "No method is better than cosine"),
         f"After {of_comparison.EARLY_EPOCH} epochs, five cycles are ahead of cosine by {early} "
         "points",
-        f"that of one decay is {early_one}",
+        f"One decay is ahead by {early_one}",
         f"The target is {100 * of_comparison.target(sweep):.2f}%",
         if_true(
             cycles.peak(FIVE) == sweep.peak(FIVE),

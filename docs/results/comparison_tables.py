@@ -184,6 +184,12 @@ def is_worse(name: str, ours: str, theirs: str = BASELINE) -> bool:
     return is_better(name, theirs, ours)
 
 
+def worse_by(name: str, ours: str) -> str:
+    """Returns by how much one method is worse than the baseline; a better one has a minus sign."""
+    sign = -1 if stored.load(name).objective.direction == "max" else 1
+    return with_interval(sign * (scores(name, ours) - scores(name, BASELINE)))
+
+
 def early_contrast(name: str, ours: str, theirs: str = BASELINE) -> str:
     """Returns one method minus another after `EARLY_EPOCH` epochs, with its interval."""
     values = []

@@ -122,6 +122,17 @@ def test_time_to_target_counts_the_trials_that_reach_it():
     assert f"({first:g} to" in epochs
 
 
+@pytest.mark.parametrize(
+    ("name", "worse", "better"),
+    [("cifar10", "constant", None), ("shakespeare", "constant", "linear")],
+)
+def test_only_a_better_method_is_worse_by_a_negative_amount(name, worse, better):
+    """For an accuracy, a lower score is worse; for a loss, a higher one is."""
+    assert not comparison_tables.worse_by(name, worse).startswith("-")
+    if better:
+        assert comparison_tables.worse_by(name, better).startswith("-")
+
+
 def test_method_that_was_tuned_again_has_its_own_trials():
     again = stored.load("cifar10_five_cycles")
     method = "log (normalized)"
