@@ -153,14 +153,18 @@ def _check_memory(final: Sequence[Trial], processes: int) -> None:
 
 def _warn_of_late_restarts(all_trials: Sequence[Trial]) -> None:
     """Names each setting with trials that end right after a restart, at a high learning rate."""
-    seen: set[tuple[str, str]] = set()
+    checked, named = set(), set()
     for trial in all_trials:
         phase = "tuning" if trial.phase == "tune" else "the final trials"
-        if (trial.setting, phase) in seen:
+        # Neither the seed nor the peak moves a restart.
+        others = {**trial.values, "schedule.peak_value": None}
+        key = (trial.setting, phase, *others.items())
+        if key in checked or (trial.setting, phase) in named:
             continue
+        checked.add(key)
         step = late_restart(trial.experiment)
         if step is not None:
-            seen.add((trial.setting, phase))
+            named.add((trial.setting, phase))
             print(
                 f"warning: in {phase}, setting {trial.setting!r} restarts at step {step} of "
                 f"{trial.experiment.num_steps}, so it is judged at a high learning rate; set "
