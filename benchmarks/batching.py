@@ -138,6 +138,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns per contender")
     parser.add_argument("--platform", default="cpu", choices=("cpu", "cuda", "tpu"))
     options = parser.parse_args()
+    unknown = [model for model in options.models.split(",") if model not in MODELS]
+    if unknown:
+        parser.error(f"--models={unknown[0]} is unknown; choose from {', '.join(MODELS)}")
     os.environ["JAX_PLATFORMS"] = options.platform
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the contenders share an accelerator
     on_cpu = options.platform == "cpu"

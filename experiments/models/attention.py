@@ -61,7 +61,7 @@ _by_cudnn = functools.partial(jax.nn.dot_product_attention, implementation="cudn
 @functools.cache
 def _cudnn_can(tokens: int, heads: int, head_size: int) -> bool:
     """Returns whether the default device compiles cuDNN attention and its gradient at this size."""
-    # Its gradient then compiles, but fails when it runs in jaxlib 0.11.
+    # With this flag, the gradient of cuDNN's kernel compiles, but fails when it runs (jaxlib 0.11).
     if re.search(r"--xla_gpu_deterministic_ops(=true|=1|\s|$)", os.environ.get("XLA_FLAGS", "")):
         return False
     query = jax.ShapeDtypeStruct((1, tokens, heads, head_size), jnp.bfloat16)
