@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 import loganneal_jax
-from experiments.build import averaging, effects, fields, names
+from experiments.build import averaging, effects, fields, names, ranges
 from experiments.build.optimizers import MakeOptimizer, optimizer_maker
 from experiments.build.schedules import Run, make_schedule
 from experiments.build.tasks import make_task
@@ -219,6 +219,21 @@ def with_schedule(experiment: Experiment, changes: Mapping[str, float]) -> Exper
         schedule=schedule,
         averaging=averaging.make_averaging(config.averaging, schedule, run),
     )
+
+
+def with_seed(experiment: Experiment, seed: int) -> Experiment:
+    """Returns an experiment with another seed; everything else stays.
+
+    Args:
+      experiment: the experiment.
+      seed: the new seed.
+
+    Raises:
+      UserError: the seed is out of range.
+    """
+    ranges.check(ConfigDict({"seed": seed}), {"seed": ranges.SEED})
+    config = {**experiment.config, "seed": seed}
+    return dataclasses.replace(experiment, config=config, seed=seed)
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

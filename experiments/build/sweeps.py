@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.build import fields, ranges
-from experiments.build.experiment import Experiment, build, plain
+from experiments.build.experiment import Experiment, build, plain, with_seed
 from experiments.errors import UserError
 
 RANGES = {
@@ -100,8 +101,7 @@ class Sweep(NamedTuple):
           UserError: the config of the trial cannot be used.
         """
         own = {**self.settings[setting], **point}
-        held_out = {"data.validation_examples": validation_examples} if validation_examples else {}
-        config = self.config_of(setting, {"seed": seed, **held_out, **point})
+        config = self._config_of_trial(setting, point, seed, validation_examples)
         _check_trial(config, setting)
         # The setting's own choice in a section replaces the command line's for all settings.
         sections = {path.partition(".")[0] for path in own}
@@ -111,6 +111,48 @@ class Sweep(NamedTuple):
         except UserError as error:
             at = ", ".join(f"{path}={value}" for path, value in point.items())
             raise UserError(f"setting {setting!r}{at and f' at {at}'}: {error}") from error
+
+    def experiments(
+        self,
+        setting: str,
+        point: Mapping[str, float],
+        seeds: Sequence[int],
+        *,
+        validation_examples: int = 0,
+    ) -> list[Experiment]:
+        """Builds the experiments of trials that differ in the seed.
+
+        Trials share what the seed does not change, because building it takes most of the time.
+
+        Args:
+          setting: name of the setting.
+          point: values of the fields of the grid.
+          seeds: seeds of the trials.
+          validation_examples: as for `experiment`.
+
+        Returns:
+          One experiment per seed.
+
+        Raises:
+          UserError: the config of a trial cannot be used.
+        """
+        built: dict[str, Experiment] = {}  # by the config without its seed
+        experiments = []
+        for seed in seeds:
+            config = self._config_of_trial(setting, point, seed, validation_examples)
+            shared = json.dumps({**plain(config), "seed": None}, sort_keys=True)
+            if shared not in built:
+                built[shared] = self.experiment(
+                    setting, point, seed, validation_examples=validation_examples
+                )
+            experiments.append(with_seed(built[shared], seed))
+        return experiments
+
+    def _config_of_trial(
+        self, setting: str, point: Mapping[str, float], seed: int, validation_examples: int
+    ) -> ConfigDict:
+        held_out = {"data.validation_examples": validation_examples} if validation_examples else {}
+        return self.config_of(setting, {"seed": seed, **held_out, **point})
 
     def config_of(self, setting: str, changes: Mapping[str, float] | None = None) -> ConfigDict:
         """Returns the config of a setting, in which nothing is checked.

@@ -97,15 +97,12 @@ def tuning_trials(sweep: Sweep, points: Sequence[Point] | None = None) -> list[T
         return []
     held_out = sweep.validation_examples
     return [
-        Trial(
-            "tune",
-            setting,
-            point,
-            sweep.experiment(setting, point, seed, validation_examples=held_out),
-        )
+        Trial("tune", setting, point, experiment)
         for setting in sweep.settings
         for point in (grid_points(sweep) if points is None else points)
-        for seed in sweep.tune_seeds
+        for experiment in sweep.experiments(
+            setting, point, sweep.tune_seeds, validation_examples=held_out
+        )
     ]
 
 
@@ -123,9 +120,9 @@ def final_trials(sweep: Sweep, chosen: Mapping[str, Point]) -> list[Trial]:
       UserError: the config of a trial cannot be used.
     """
     return [
-        Trial("final", setting, chosen[setting], sweep.experiment(setting, chosen[setting], seed))
+        Trial("final", setting, chosen[setting], experiment)
         for setting in sweep.settings
-        for seed in sweep.seeds
+        for experiment in sweep.experiments(setting, chosen[setting], sweep.seeds)
     ]
 
 

@@ -102,6 +102,29 @@ def test_building_a_trial_leaves_the_sweep_unchanged():
     assert sweep.experiment("cosine", {}, 3).task.num_train == 1437
 
 
+def test_trials_share_what_the_seed_does_not_change():
+    sweep = read_sweep(digits.get_config())
+    point = {"schedule.peak_value": 0.5}
+    trials = sweep.experiments("cosine", point, (3, 4), validation_examples=200)
+    assert trials[0].task is trials[1].task
+    for trial, seed in zip(trials, (3, 4), strict=True):
+        single = sweep.experiment("cosine", point, seed, validation_examples=200)
+        assert (trial.seed, trial.config) == (seed, single.config)
+
+
+def test_trials_of_a_config_that_refers_to_its_seed_share_nothing():
+    config = digits.get_config()
+    config.base.checkpoint.max_to_keep = 1 + config.base.get_oneway_ref("seed")
+    first, second = read_sweep(config).experiments("cosine", {}, (3, 4))
+    assert first.task is not second.task
+    assert (first.checkpoints.max_to_keep, second.checkpoints.max_to_keep) == (4, 5)
+
+
+def test_every_seed_is_checked():
+    with pytest.raises(UserError, match=r"seed=-1 is out of range; it must be at least 0"):
+        read_sweep(digits.get_config()).experiments("cosine", {}, (0, -1))
+
+
 BAD = [
     ("block_size", 0, "block_size=0 .* at least 1"),
     ("checkpoint_every_epochs", 0, "checkpoint_every_epochs=0 .* at least 1"),
