@@ -1,6 +1,7 @@
 """Runs every test on eight virtual CPU devices, where silent rank promotion is an error."""
 
 import gc
+import itertools
 import os
 import re
 import tempfile
@@ -15,6 +16,11 @@ import pytest
 FAST = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST}"
 chex.set_n_cpu_devices(8)
+
+# Where libtpu is installed without a TPU, it complains on stderr about what these variables hold,
+# in one process at a time. Tests compare what commands print there.
+os.environ |= {"TPU_ACCELERATOR_TYPE": "v5e-1", "TPU_WORKER_HOSTNAMES": "localhost"}
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # A worker holds millions of objects, most of them in JAX's caches, and by default Python searches
@@ -26,6 +32,9 @@ gc.set_threshold(100_000, 20, 20)
 PROGRAMS = tempfile.TemporaryDirectory(prefix="programs-")
 jax.config.update("jax_compilation_cache_dir", PROGRAMS.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+MODULES = itertools.count(1)  # that this worker has begun
+MODULES_PER_CACHE = 15
 
 # Some tests compare with Keras, which TensorFlow imports too. So choose its backend before any
 # test, and keep Keras from storing that choice in the user's own config.
@@ -52,7 +61,13 @@ def _small_heap():
     """Leaves what earlier modules keep, mostly JAX's caches, out of every search for garbage.
 
     statsmodels searches for each table, which takes a second where a worker has run many tests.
+    Some modules begin with empty caches, so that a worker does not grow from the first test to the
+    last one.
     """
+    if next(MODULES) % MODULES_PER_CACHE == 0:
+        jax.clear_caches()
+        gc.unfreeze()
+        gc.collect()
     gc.freeze()
 
 
