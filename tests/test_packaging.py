@@ -115,7 +115,7 @@ def test_command_finds_packaged_configs_outside_a_clone(installed, tmp_path):
     process = command(installed, tmp_path, "train", "--config=quickstrt")
     assert process.returncode == 2
     assert process.stderr.startswith("error: --config=quickstrt is unknown; choose from base, ")
-    assert "quickstart, ablation, averaging, comparison, digits, " in process.stderr
+    assert "quickstart, ablation, averaging, ceiling, comparison, digits, " in process.stderr
     assert process.stderr.count("\n") == 1
     for config in ("quickstart", "configs/quickstart.py", "nakamura2021:mnist,nn2,trap"):
         process = command(installed, tmp_path, "train", f"--config={config}", "--config.epochs=-1")

@@ -93,11 +93,12 @@ def setting(name: str, knots: Sequence[float], center: float) -> dict[str, objec
       knots: rates at the knots, in octaves above the center.
       center: the center of the peaks.
     """
+    octaves = np.round(np.asarray(knots, np.float64), 3)
     return {
         "name": name,
         "schedule.name": "docs.results.ceiling:make_schedule",
-        "schedule.peak_value": center,
-        "schedule.options.knots": tuple(round(float(knot), 3) for knot in knots),
+        "schedule.peak_value": float(center * 2.0 ** octaves.max()),
+        "schedule.options.knots": tuple(map(float, octaves - octaves.max())),
     }
 
 
@@ -201,9 +202,9 @@ def main(task: str) -> None:
     if task not in TASKS:
         raise UserError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
     switches.pin()
-    found = search(task)
-    print("mean of the last distribution:", tuple(round(float(knot), 2) for knot in found.mean))
-    print("best mean score of a generation:", found.scores.mean(1).min())
+    found = setting("searched", search(task).mean, comparison.TASKS[task]()[1])
+    knots = [f"{knot:.2f}" for knot in found["schedule.options.knots"]]
+    print(f"peak {found['schedule.peak_value']:.3g}, knots ({', '.join(knots)})")
 
 
 if __name__ == "__main__":

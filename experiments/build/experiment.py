@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import loganneal_jax
 from experiments.build import averaging, effects, fields, names, ranges
 from experiments.build.optimizers import MakeOptimizer, optimizer_maker
-from experiments.build.schedules import Run, make_schedule
+from experiments.build.schedules import Run, make_schedule, reaches_peak
 from experiments.build.tasks import make_task
 from experiments.errors import UserError
 from experiments.program import parallel
@@ -161,7 +161,8 @@ def of_task(config: ConfigDict, task: Task) -> Experiment:
         )
     run = Run(batches.steps_per_epoch, num_steps)
     schedule = make_schedule(config.schedule, run)
-    _check_rates(config.schedule.name, schedule, num_steps)
+    if not reaches_peak(effects.unrecorded(config.schedule), run):
+        _check_rates(config.schedule.name, schedule, num_steps)
     _check_first_rate(config.optimizer.name, schedule)
     averages = averaging.make_averaging(config.averaging, schedule, run)
     averaging.check(averages, run, config.schedule.name, task.metrics)

@@ -16,6 +16,8 @@ from experiments.build.effects import unrecorded
 from experiments.errors import UserError
 from loganneal_jax import cyclical, named, phases, registry
 
+SMALLEST_PEAK = 1e-20  # which float32 rates of any shape can represent
+
 
 class Run(NamedTuple):
     """The length of a run, which converts the epochs of a config to steps."""
@@ -72,6 +74,28 @@ def make_schedule_by_name(config: ConfigDict, name: str, run: Run) -> optax.Sche
     config = config.copy_and_resolve_references()
     config.name = name
     return make_schedule(config, run)
+
+
+def reaches_peak(config: ConfigDict, run: Run) -> bool:
+    """Returns whether a schedule certainly has a learning rate above 0 in a run.
+
+    This needs no learning rate. The first one that a process computes takes seconds.
+
+    Args:
+      config: the section `schedule`, of which nothing is recorded.
+      run: the length of the run.
+
+    Returns:
+      True if the library's schedule leaves 0 in its first two steps after the warmup, and the run
+      has them. False if only the learning rates can tell.
+    """
+    return (
+        config.name in SCHEDULES
+        and config.peak_value >= SMALLEST_PEAK
+        and set(config.options) <= {"num_cycles"}
+        and run.steps(config.warmup_epochs) + 2 <= run.num_steps
+        and all(round(fraction * run.num_steps) >= 2 for fraction in config.boundaries)
+    )
 
 
 def _from_library(config: ConfigDict, run: Run) -> optax.Schedule:

@@ -3,13 +3,22 @@
 import numpy as np
 import optax
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import loganneal_jax
 from configs import base, quickstart
-from experiments.build.schedules import SCHEDULES, Run, make_schedule, make_schedule_by_name
+from experiments.build.schedules import (
+    SCHEDULES,
+    Run,
+    make_schedule,
+    make_schedule_by_name,
+    reaches_peak,
+)
 from experiments.errors import UserError
 from loganneal_jax import named
+from tests.experiments.build.test_generated_configs import PLAUSIBLE
 
 STEPS_PER_EPOCH = 22  # 1,437 images in batches of 64
 EIGHT_EPOCHS = Run(STEPS_PER_EPOCH, 8 * STEPS_PER_EPOCH)
@@ -39,6 +48,66 @@ def test_name_alone_changes_the_schedule(name):
         rates[other] = rates_of(make_schedule(config, EIGHT_EPOCHS))
     assert np.isfinite(rates[name]).all()
     assert (name == "constant") == np.array_equal(rates[name], rates["constant"])
+
+
+FIELDS = {
+    path.removeprefix("schedule."): values
+    for path, values in PLAUSIBLE.items()
+    if path.startswith("schedule.") and path not in ("schedule.options", "schedule.total_epochs")
+}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from([*named.SCHEDULES, *named.ALIASES]),
+    changes=st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True).flatmap(
+        lambda some: st.fixed_dictionaries({each: FIELDS[each] for each in some})
+    ),
+    num_steps=st.integers(1, 40),
+)
+def test_schedule_that_reaches_its_peak_is_not_zero(name, changes, num_steps):
+    config = base.get_config().schedule
+    config.update({"warmup_epochs": 0.5, **changes, "name": name})
+    run = Run(steps_per_epoch=10, num_steps=num_steps)
+    assume(reaches_peak(config, run))
+    try:
+        schedule = make_schedule(config, run)
+    except UserError:
+        return
+    assert np.asarray(schedule(np.arange(num_steps, dtype=np.int32))).any()
+
+
+def test_cycles_that_end_reach_their_peak():
+    config = base.get_config().schedule
+    config.update(
+        name="cyclical_cosine",
+        warmup_epochs=0.5,
+        init_decay_epochs=1.0,
+        restart_interval_epochs=1.0,
+    )
+    config.options.num_cycles = 2
+    run = Run(steps_per_epoch=10, num_steps=20)
+    assert reaches_peak(config, run)
+    assert rates_of(make_schedule(config, run), run)[5] == np.float32(config.peak_value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_steps"),
+    [
+        ({"peak_value": 0.0}, 100),
+        ({"warmup_epochs": 1.0}, 11),
+        ({"name": "linear", "options": {"power": 2.0}}, 100),
+        ({"name": "tests.experiments.build.test_extension:own_schedule"}, 100),
+        ({"boundaries": (0.01, 0.5)}, 100),
+    ],
+)
+def test_only_learning_rates_tell_whether_others_are_zero(changes, num_steps):
+    config = base.get_config().schedule
+    config.update({"warmup_epochs": 0.0})
+    run = Run(steps_per_epoch=10, num_steps=num_steps)
+    assert reaches_peak(config, run)
+    config.update(changes)
+    assert not reaches_peak(config, run)
 
 
 def test_epochs_become_steps():
