@@ -8,12 +8,13 @@ simple noise scale of McCandlish et al. 2018 (equation 2.9) to docs/results/data
 
     noise scale = trace(covariance of the gradients) / |mean gradient|^2
 
-It is the batch size at which the noise of a step is as large as the step. Everything else here
-reads that file.
+In a batch of this size, the noise of the mean gradient is as large as the mean gradient itself.
+Everything else here reads that file.
 """
 
 import csv
 import functools
+import io
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ import pandas as pd
 
 from docs.results import stored, teacher
 from docs.results.stored import DATA, ROOT
+from experiments.results import style, tables
 
 NAME = "teacher"
 METHODS = ("cosine", "constant", "log (one cycle)", "log (normalized)")
@@ -96,6 +98,45 @@ def noise_scale(params: optax.Params, examples: dict[str, jax.Array]) -> jax.Arr
 def load() -> pd.DataFrame:
     """Returns the recorded scales."""
     return pd.read_csv(CSV)
+
+
+def median_by_step(method: str, column: str) -> pd.Series:
+    """Returns the median over the seeds of a column, by step."""
+    return load()[load().method == method].groupby("step")[column].median()
+
+
+def table() -> str:
+    """Returns the noise scale and the learning rate in quarters of the run, one row per method."""
+    rows = []
+    for method in METHODS:
+        scales, rates = (median_by_step(method, name) for name in COLUMNS[-2:][::-1])
+        row = {"method": method}
+        for quarter in range(5):
+            step = scales.index[min(quarter * len(scales) // 4, len(scales) - 1)]
+            row[f"step {step:,}"] = f"{scales[step]:,.0f} at {rates[step]:.3g}"
+        rows.append(row)
+    return tables.markdown(pd.DataFrame(rows)).rstrip()
+
+
+def png() -> bytes:
+    """Returns the figure: the noise scale and the learning rate of all methods by step."""
+    figure = style.make_figure(HEIGHT_INCHES)
+    scales, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for place, method in enumerate(METHODS):
+        color = style.PALETTE[place]
+        scales.plot(median_by_step(method, "noise_scale"), color=color, label=method)
+        rates.plot(median_by_step(method, "learning_rate"), color=color)
+    scales.set_ylabel("noise scale (examples)", fontsize=style.NORMAL)
+    rates.set_ylabel("learning rate", fontsize=style.NORMAL)
+    rates.set_xlabel("step", fontsize=style.NORMAL)
+    scales.legend(fontsize=style.SMALL)
+    for axis in (scales, rates):
+        axis.set_yscale("log")
+        axis.grid(color=style.GRID, linewidth=0.6)
+        style.tidy(axis)
+    with io.BytesIO() as picture:
+        figure.savefig(picture, format="png")
+        return picture.getvalue()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests import commands
 
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 240
 
 # A fully connected network on the digits: 89 steps per epoch, in dispatches of 4.
 SMALL = (
