@@ -23,7 +23,7 @@ import optax
 import pandas as pd
 
 from docs.results import stored, teacher
-from docs.results.stored import DATA, ROOT
+from docs.results.stored import DATA, ROOT, word
 from experiments.results import style, tables
 
 NAME = "teacher"
@@ -32,6 +32,8 @@ CSV = ROOT / DATA / "noise.csv"
 COLUMNS = ("method", "seed", "step", "learning_rate", "noise_scale")
 STEPS_BETWEEN = 1024
 EXAMPLES = 2**16
+FIVE = "log (normalized)"
+FIRST_STEP = 4096  # until then, the network finds its hidden units
 HEIGHT_INCHES = 3.0
 
 
@@ -103,6 +105,42 @@ def load() -> pd.DataFrame:
 def median_by_step(method: str, column: str) -> pd.Series:
     """Returns the median over the seeds of a column, by step."""
     return load()[load().method == method].groupby("step")[column].median()
+
+
+def correlation(method: str) -> float:
+    """Returns the correlation of the logarithms of the rate and the noise scale, after the start.
+
+    Args:
+      method: one of `METHODS`. Its values are the medians over the seeds.
+    """
+    scales, rates = (median_by_step(method, name) for name in ("noise_scale", "learning_rate"))
+    late = scales.index >= FIRST_STEP
+    return float(np.corrcoef(np.log(scales[late]), np.log(rates[late]))[0, 1])
+
+
+def drops() -> np.ndarray:
+    """Returns the factors by which the scale of log (normalized) falls at its restarts."""
+    scales, rates = (median_by_step(FIVE, name) for name in ("noise_scale", "learning_rate"))
+    late = scales.index >= FIRST_STEP
+    scales, rates = scales[late].to_numpy(), rates[late].to_numpy()
+    before = np.flatnonzero(np.diff(rates) > 0)
+    return scales[before] / scales[before + 1]
+
+
+def claims() -> list[str]:
+    """Returns what docs/results/teacher.md says of the recorded scales."""
+    last = {method: median_by_step(method, "noise_scale").iloc[-1] for method in METHODS}
+    first = median_by_step("cosine", "noise_scale").loc[STEPS_BETWEEN:].iloc[0]
+    below = min(load()[load().step > 0].noise_scale)
+    cosine, one, five = map(correlation, ("cosine", "log (one cycle)", FIVE))
+    return [
+        f"With cosine, it rises from {first:,.0f} after 1,024 steps to {last['cosine']:,.0f}",
+        f"With a constant rate, it ends at {last['constant']:,.0f}",
+        f"is {cosine:.2f} for cosine, {one:.2f} for one cycle, and {five:.2f} for five",
+        f"At the {word(len(drops()))} restarts, the noise scale falls by factors of "
+        f"{drops().min():.0f} to {drops().max():.0f}",
+        f"the smallest scale after the first step is {below:.0f}",
+    ]
 
 
 def table() -> str:

@@ -12,10 +12,12 @@ from typing import NamedTuple
 from docs.markers import inserted, without_tables
 from docs.results import (
     ablation_claims,
+    ceiling_claims,
     comparison_claims,
     comparison_tables,
     mnist_claims,
     mnist_tables,
+    noise,
     profile,
     regression_claims,
     restarts,
@@ -38,10 +40,13 @@ REPORTS = {
     "cifar10": ("cifar10",),
     "cifar10_five_cycles": ("cifar10_five_cycles",),
     "ablation": ("ablation",),
+    "ceiling": ("ceiling_teacher", "ceiling_teacher_short"),
 }
 EPOCHS = (1, 3, 6, 9, 12, 15)  # of CIFAR-10, that its page shows
 # Figure of docs/results -> returns its bytes.
 FIGURES = {
+    "ceiling.png": ceiling_claims.png,
+    "noise.png": noise.png,
     "profile.png": lambda: profile.png([*summary_claims.COMPARISONS]),
     "restarts.png": restarts.png,
 }
@@ -143,11 +148,21 @@ PAGES = {
             "with a decay of 0.99": "a choice",
         },
     ),
+    "docs/results/ceiling.md": Page(
+        ceiling_claims.claims,
+        tables={
+            "ceiling_teacher": lambda: comparison_tables.results("ceiling_teacher"),
+            "ceiling_teacher_short": lambda: comparison_tables.results("ceiling_teacher_short"),
+            "search": ceiling_claims.progress,
+        },
+        exceptions={"with its 95% interval": "the protocol"},
+    ),
     "docs/results/teacher.md": Page(
-        comparison_claims.teacher,
+        lambda: [*comparison_claims.teacher(), *noise.claims()],
         tables={
             **_of_comparison("teacher"),
             **_of_comparison("teacher_short"),
+            "noise": noise.table,
         },
         exceptions={"with its 95% interval": "the protocol", "with 95% intervals": "the protocol"},
     ),
