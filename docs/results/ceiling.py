@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pandas as pd
 from ml_collections import ConfigDict
 
 from configs.sweeps import base, comparison
@@ -143,8 +142,9 @@ def read(task: str) -> np.ndarray:
     """Returns the stored scores, [generations, candidates]."""
     if not file_of(task).exists():
         return np.zeros((0, CANDIDATES))
-    scores = pd.read_csv(file_of(task), float_precision="round_trip").score
-    return scores.to_numpy().reshape(-1, CANDIDATES)
+    with file_of(task).open(newline="") as file:
+        scores = [float(row["score"]) for row in csv.DictReader(file)]
+    return np.reshape(scores, (-1, CANDIDATES))
 
 
 def _append(
