@@ -74,7 +74,9 @@ def make_schedule(config: ConfigDict, run: Run) -> optax.Schedule:
     """
     octaves = np.asarray(config.options.get("knots", ()), np.float64)
     if len(octaves) < 2:
-        raise UserError(f"schedule.options.knots={tuple(octaves)} has fewer than two knots")
+        raise UserError(
+            f"schedule.options.knots={tuple(octaves.tolist())} has fewer than two knots"
+        )
     rates = config.peak_value * 2.0**octaves
     warmup = run.steps(config.warmup_epochs)
     steps = np.linspace(warmup, run.num_steps - 1, len(rates))
