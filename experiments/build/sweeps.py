@@ -109,8 +109,7 @@ class Sweep(NamedTuple):
         try:
             return build(config, given)
         except UserError as error:
-            at = ", ".join(f"{path}={value}" for path, value in point.items())
-            raise UserError(f"setting {setting!r}{at and f' at {at}'}: {error}") from error
+            raise UserError(f"{_named(setting, point)}: {error}") from error
 
     def experiments(
         self,
@@ -145,7 +144,10 @@ class Sweep(NamedTuple):
                 built[shared] = self.experiment(
                     setting, point, seed, validation_examples=validation_examples
                 )
-            experiments.append(with_seed(built[shared], seed))
+            try:
+                experiments.append(with_seed(built[shared], seed))
+            except UserError as error:
+                raise UserError(f"{_named(setting, point)}: {error}") from error
         return experiments
 
     def _config_of_trial(
@@ -172,6 +174,11 @@ class Sweep(NamedTuple):
         for path, value in {**self.settings[setting], **(changes or {})}.items():
             _set(config, path, value, f"setting {setting!r}")
         return config.copy_and_resolve_references()
+
+
+def _named(setting: str, point: Mapping[str, float]) -> str:
+    at = ", ".join(f"{path}={value}" for path, value in point.items())
+    return f"setting {setting!r}{at and f' at {at}'}"
 
 
 def late_restart(experiment: Experiment) -> int | None:

@@ -302,6 +302,7 @@ def test_generated_config_is_refused_in_one_sentence_or_can_be_trained(monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_any_of_many_generated_configs_is_refused_or_can_be_trained(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     use_few_blocks(monkeypatch)

@@ -121,7 +121,7 @@ def test_trials_of_a_config_that_refers_to_its_seed_share_nothing():
 
 
 def test_every_seed_is_checked():
-    with pytest.raises(UserError, match=r"seed=-1 is out of range; it must be at least 0"):
+    with pytest.raises(UserError, match=r"^setting 'cosine': seed=-1 is out of range; it must be"):
         read_sweep(digits.get_config()).experiments("cosine", {}, (0, -1))
 
 
