@@ -13,7 +13,6 @@ import csv
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,20 +41,6 @@ FIRST_STANDARD_DEVIATION = 0.7
 SEARCH_SEED = 0
 
 Losses = Callable[[Sequence[np.ndarray]], list[float]]
-
-
-class Search(NamedTuple):
-    """The state of a search, as its file stores it.
-
-    Attributes:
-      knots: [generations, candidates, knots], in octaves.
-      scores: [generations, candidates], the mean over the seeds.
-      mean: [knots], the mean of the distribution after the last generation.
-    """
-
-    knots: np.ndarray
-    scores: np.ndarray
-    mean: np.ndarray
 
 
 def make_schedule(config: ConfigDict, run: Run) -> optax.Schedule:
@@ -103,11 +88,14 @@ def setting(name: str, knots: Sequence[float], center: float) -> dict[str, objec
     }
 
 
-def search(task: str) -> Search:
-    """Returns the search on a task, after training what its file lacks.
+def search(task: str) -> np.ndarray:
+    """Searches the knots of a task, and trains what its file lacks.
 
     Args:
       task: one of `TASKS`.
+
+    Returns:
+      The mean of the last distribution, [knots], in octaves above the center of the peaks.
     """
     import cmaes  # only the search needs it, not the schedule
 
@@ -120,7 +108,6 @@ def search(task: str) -> Search:
     )
     stored = read(task)
     train: Losses | None = None
-    knots, scores = [], []
     for generation in range(GENERATIONS):
         candidates = [optimizer.ask() for _ in range(CANDIDATES)]
         if generation < len(stored):
@@ -130,9 +117,7 @@ def search(task: str) -> Search:
             of_generation = train(candidates)
             _append(task, generation, candidates, of_generation)
         optimizer.tell([*zip(candidates, of_generation, strict=True)])
-        knots.append(candidates)
-        scores.append(of_generation)
-    return Search(np.array(knots), np.array(scores), optimizer.mean)
+    return np.asarray(optimizer.mean)
 
 
 def file_of(task: str) -> Path:
@@ -204,7 +189,7 @@ def main(task: str) -> None:
     if task not in TASKS:
         raise UserError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
     switches.pin()
-    found = setting("searched", search(task).mean, comparison.TASKS[task]()[1])
+    found = setting("searched", search(task), comparison.TASKS[task]()[1])
     knots = [f"{knot:.2f}" for knot in found["schedule.options.knots"]]
     print(f"peak {found['schedule.peak_value']:.3g}, knots ({', '.join(knots)})")
 
