@@ -11,9 +11,8 @@ import chex
 import jax
 import pytest
 
-# Compiling takes most of a test's time, and code that runs for milliseconds need not be optimized.
-# Small programs compile fastest in one piece.
-FAST = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+from tests.commands import FAST
+
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST}"
 chex.set_n_cpu_devices(8)
 

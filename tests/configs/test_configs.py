@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import FAST
-
 ROOT = Path(__file__).parents[2]
 
 TWO_STEPS = """
@@ -19,7 +17,7 @@ from experiments.build.experiment import build
 from experiments.program import assemble, parallel
 
 config = importlib.import_module(f"configs.{sys.argv[1]}").get_config()
-config.batch_size = 16
+config.batch_size = 4
 experiment = build(config)
 strategy = parallel.make_strategy("jit", jax.devices()[:1])
 programs = assemble.compiled(
@@ -52,7 +50,7 @@ def test_two_real_steps_at_full_width(name, parameters):
     process = subprocess.run(
         [sys.executable, "-c", TWO_STEPS, name],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": FAST},
+        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
         capture_output=True,
         text=True,
         timeout=850,

@@ -11,6 +11,7 @@ from configs import gan_mnist, language_model, linear_regression
 from configs.sweeps import base
 from experiments.build.experiment import build
 from experiments.build.sweeps import read_sweep
+from experiments.data import markov, text
 from experiments.runtime import loop
 from experiments.sweeping.run import run
 
@@ -23,9 +24,19 @@ def dtype_promotion():
     jax.config.update("jax_numpy_dtype_promotion", "standard")
 
 
+@pytest.fixture
+def short_text(monkeypatch):
+    """Shortens the random text to an eighth."""
+    text._sampled.cache_clear()
+    monkeypatch.setattr(markov, "NUM_TRAIN", 2**16)
+    monkeypatch.setattr(markov, "NUM_TEST", 2**14)
+    yield
+    text._sampled.cache_clear()
+
+
 def small_language_model():
     config = language_model.get_config()
-    config.update(epochs=2.0, batch_size=2048, eval_batch_size=4096, log_every_steps=20)
+    config.update(epochs=2.0, batch_size=256, eval_batch_size=512, log_every_steps=20)
     config.data.context_length = 8
     config.model.update(num_layers=1, num_heads=2, width=8, dropout_rate=0.1)
     return config
@@ -53,7 +64,7 @@ TASKS = {
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_trial_equals_the_run_alone(tmp_path, task):
+def test_trial_equals_the_run_alone(tmp_path, short_text, task):
     config = base.make(TASKS[task]())
     config.settings = ({"name": "config"}, {"name": "constant", "schedule.name": "constant"})
     config.seeds = (0, 3)
