@@ -2,7 +2,8 @@
 
     python -m experiments.sweep --config=configs/sweeps/warmup.py:teacher
 
-The tasks are `teacher` and `teacher_short` of `comparison.py`, with its peaks, seeds, and selection.
+The tasks are `teacher` and `teacher_short` of `comparison.py`, with the peaks, the seeds, and the
+selection of that sweep.
 
 Hardware: any CPU; docs/results/teacher.md has the command with the cores, the time, and the
 results.
@@ -13,13 +14,13 @@ from ml_collections import ConfigDict
 from configs.sweeps import comparison, methods
 
 METHODS = ("log (normalized)", "cosine", "wsd", "linear")
-WARMUPS = (0.0, 0.05, 0.2)  # of the run
+WARMUPS = (0.0, comparison.WARMUP, 0.2)  # of the run
 TASKS = ("teacher", "teacher_short")
 
 
 def name(method: str, warmup: float) -> str:
-    """Returns the name of a method with a length of the warmup."""
-    return f"{method}, {warmup:.0%}"
+    """Returns the name of a method with a warmup; with the usual one, it is that of the method."""
+    return method if warmup == comparison.WARMUP else f"{method}, {warmup:.0%}"
 
 
 def get_config(task: str = "teacher") -> ConfigDict:
