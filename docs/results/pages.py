@@ -22,6 +22,7 @@ from docs.results import (
     regression_claims,
     restarts,
     summary_claims,
+    warmup_claims,
 )
 from docs.results.stored import DATA, ROOT
 from experiments.results import read, report
@@ -41,6 +42,7 @@ REPORTS = {
     "cifar10_five_cycles": ("cifar10_five_cycles",),
     "ablation": ("ablation",),
     "ceiling": ("ceiling_teacher", "ceiling_teacher_short"),
+    "warmup": ("warmup_teacher", "warmup_teacher_short"),
 }
 EPOCHS = (1, 3, 6, 9, 12, 15)  # of CIFAR-10, that its page shows
 # Figure of docs/results -> returns its bytes.
@@ -158,13 +160,20 @@ PAGES = {
         exceptions={"with its 95% interval": "the protocol"},
     ),
     "docs/results/teacher.md": Page(
-        lambda: [*comparison_claims.teacher(), *noise.claims()],
+        lambda: [*comparison_claims.teacher(), *noise.claims(), *warmup_claims.claims()],
         tables={
             **_of_comparison("teacher"),
             **_of_comparison("teacher_short"),
             "noise": noise.table,
+            "warmup of teacher": lambda: warmup_claims.table("teacher"),
+            "warmup of teacher_short": lambda: warmup_claims.table("teacher_short"),
         },
-        exceptions={"with its 95% interval": "the protocol", "with 95% intervals": "the protocol"},
+        exceptions={
+            "with its 95% interval": "the protocol",
+            "with 95% intervals": "the protocol",
+            "fixes at 5% of the run": "the protocol",
+            "a long one of 20%": "a choice",
+        },
     ),
 }
 # Pages with intervals whose trials are not stored -> where the numbers are from.
