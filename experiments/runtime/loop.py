@@ -210,9 +210,7 @@ def train(
             setup = Setup(
                 experiment=adjusted,
                 programs=_programs(adjusted, strategy) if newest.rollbacks else first,
-                learning_rates=np.asarray(
-                    loganneal_jax.tabulate(adjusted.schedule, adjusted.num_steps)
-                ),
+                learning_rates=_learning_rates(adjusted),
                 feed=data_feed,
                 no_metrics=no_metrics,
                 floors=floors,
@@ -244,6 +242,13 @@ def train(
 
 def _strategy(experiment: Experiment) -> parallel.Strategy:
     return parallel.make_strategy(experiment.strategy, jax.devices(), bfloat16=experiment.bfloat16)
+
+
+def _learning_rates(experiment: Experiment) -> np.ndarray:
+    """Returns the learning rate of each step of a run, float32 [num_steps]."""
+    # One program. Without jit, each operation of the schedule would be a program of its own.
+    table = jax.jit(lambda: loganneal_jax.tabulate(experiment.schedule, experiment.num_steps))
+    return np.asarray(table())
 
 
 def _programs(experiment: Experiment, strategy: parallel.Strategy) -> assemble.Programs:
