@@ -15,6 +15,7 @@ KEY = jax.random.key(0)
 
 
 FEW_BLOCKS = {
+    "resnet10": {"stage_sizes": (1, 1)},
     "resnet34": {"stage_sizes": (1, 1, 1, 1)},
     "resnet50": {"stage_sizes": (1, 1, 1, 1)},
     "densenet100": {"block_sizes": (2, 2, 2)},

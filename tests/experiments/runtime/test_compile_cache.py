@@ -19,6 +19,7 @@ from configs import quickstart
 from experiments.build.experiment import build
 from experiments.program import assemble, parallel
 from experiments.runtime import compile_cache
+from tests.experiments.models.networks import use_few_blocks
 
 ROOT = Path(__file__).parents[3]
 OPTIONS = ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
@@ -184,7 +185,8 @@ def test_run_computes_the_same_bits_with_cached_programs(home, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet10", "nn2"])
-def test_initial_state_has_the_same_bits_with_less_optimization(name):
+def test_initial_state_has_the_same_bits_with_less_optimization(monkeypatch, name):
+    use_few_blocks(monkeypatch)
     config = quickstart.get_config()
     config.model.name = name
     experiment = build(config)
