@@ -67,8 +67,9 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     >>> print(holm(np.array([0.5, 0.01, np.nan, 0.02])))
     [0.5  0.03  nan 0.04]
     """
-    corrected = np.full(len(p_values), np.nan)
+    corrected = np.array(p_values)
     tested = ~np.isnan(p_values)
-    if tested.any():
+    # One test needs no correction, and the library would collect garbage, which takes 0.1 s.
+    if tested.sum() > 1:
         corrected[tested] = multipletests(p_values[tested], method="holm")[1]
     return corrected
