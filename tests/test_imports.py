@@ -113,6 +113,15 @@ def test_command_starts_without_libraries_that_take_seconds(name):
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=60)
 
 
+def test_run_imports_no_library_that_takes_long_and_that_other_commands_need():
+    script = (
+        "import sys, experiments.runtime.loop\n"
+        "slow = {'scipy', 'pandas', 'matplotlib', 'sklearn', 'skimage', 'grain', 'tensorflow'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=60)
+
+
 WRITES_TO_A_WORKDIR = [
     *("train.py", "sweep.py"),
     *(f"sweeping/{name}.py" for name in ("blocks", "run", "store", "worker")),

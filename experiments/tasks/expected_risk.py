@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 
 Array = np.ndarray
 
@@ -160,6 +159,7 @@ def optimal_rates(starts: Sequence[Array], problem: Problem) -> Optimum:
     Returns:
       The best end of all searches.
     """
+    import scipy.optimize  # takes half a second
 
     @functools.lru_cache(maxsize=1)
     def at(logs: bytes) -> tuple[float, Array, Array]:
