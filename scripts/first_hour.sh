@@ -2,11 +2,10 @@
 # Does what a new user does in the first hour, with the wheel in a new environment outside the clone.
 #   scripts/first_hour.sh DIR
 # DIR is the environment of `make test`, which has the tools that build the wheel. Takes less than
-# four minutes on 2 cores where pip has cached the packages.
+# four minutes on 2 cores where the packages are cached.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(realpath "$1")/bin/python
-constraints=$PWD/constraints.txt
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 
@@ -24,7 +23,7 @@ step "build the wheel and the source distribution"
 step "install the wheel with the extra experiments"
 "$python" -m venv "$place/env"
 wheels=("$place"/dist/*.whl)
-"$place/env/bin/pip" install --quiet "${wheels[0]}[experiments]" --constraint "$constraints"
+scripts/install.sh "$place/env" "${wheels[0]}[experiments]" --constraint constraints.txt
 mkdir "$place/work"
 cd "$place/work"
 # Nothing of the clone may be found.

@@ -6,8 +6,8 @@
 set -eu
 dir=$1
 python=$(scripts/python.sh ${2:+"$2"})
-echo "Setting up $dir with $("$python" --version) (once, a few minutes)"
+echo "Setting up $dir with $("$python" --version) (once; a few minutes without uv)"
 # --clear: an environment of another Python cannot be reused.
 "$python" -m venv --clear "$dir"
-"$dir/bin/pip" install --quiet --editable '.[experiments,tensorflow,dev,docs]' ${3:+--constraint "$3"}
+scripts/install.sh "$dir" --editable '.[experiments,tensorflow,dev,docs]' ${3:+--constraint "$3"}
 touch "$dir/.installed"

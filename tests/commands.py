@@ -19,6 +19,9 @@ import jax
 ROOT = Path(__file__).parents[1]
 TIMEOUT_SECONDS = 240
 IMPORTED = (
+    "experiments.cli",
+    "experiments.build.extension",
+    "experiments.runtime.compile_cache",
     "experiments.runtime.loop",
     "experiments.results.figures",
     "experiments.results.report",

@@ -129,8 +129,13 @@ def replicate(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_single_device_arrays(array.shape, sharding, shards)
 
 
+@functools.cache
 def count(number: int, sharding: jax.sharding.Sharding) -> jax.Array:
-    """Copies a number of steps to the devices, as int32."""
+    """Copies a number of steps to the devices, as int32.
+
+    The copy is kept: a run has few of these numbers, and for a small network, a copy takes longer
+    than a step.
+    """
     return replicate(np.asarray(number, np.int32), sharding)
 
 
