@@ -10,6 +10,7 @@
 | `teacher_short` | the same with a tenth of the noise, 1,024 steps |
 | `cifar10` | a narrow ResNet-10 with attention on CIFAR-10 at 16x16 pixels, 15 epochs |
 | `cifar10_five_cycles` | the same with log (normalized) alone |
+| `cifar10_paper` | the same with log (paper) alone; not run yet |
 | `gan` | a narrow DCGAN on MNIST with six of the methods, 8 epochs; not run yet |
 
 Hardware: any CPU; docs/results has the command of each task with the cores, and the time it took.
@@ -100,6 +101,7 @@ TASKS: dict[str, Callable[[], tuple[ConfigDict, float, int]]] = {
     "teacher_short": lambda: teacher(noise=0.1, steps=2**10),
     "cifar10": cifar10,
     "cifar10_five_cycles": cifar10,
+    "cifar10_paper": cifar10,
     "gan": gan,
 }
 # Task -> the methods that it compares, if it does not compare all of them.
@@ -107,6 +109,7 @@ FEWER = {
     "shakespeare_lion": ("log (normalized)", "cosine", "wsd"),
     "shakespeare_muon": ("log (normalized)", "cosine", "wsd"),
     "cifar10_five_cycles": ("log (normalized)",),
+    "cifar10_paper": ("log (paper)",),
     "gan": ("log (paper)", "log (normalized)", "cosine", "wsd", "linear", "constant"),
 }
 
