@@ -6,7 +6,7 @@
 set -eu
 dir=$1
 python=$(scripts/python.sh ${2:+"$2"})
-echo "Setting up $dir with $("$python" --version) (once; a few minutes without uv)"
+echo "Setting up $dir with $("$python" --version) (once, a few minutes)"
 # --clear: an environment of another Python cannot be reused.
 "$python" -m venv --clear "$dir"
 scripts/install.sh "$dir" --editable '.[experiments,tensorflow,dev,docs]' ${3:+--constraint "$3"}
