@@ -16,12 +16,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 from experiments.models import products
-from experiments.models.cpu import chunks, half, support, winograd
+from experiments.models.cpu import chunks, columns, half, support, winograd
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 Pair = tuple[int, int]
@@ -32,9 +31,10 @@ Pads = tuple[Pair, Pair]
 MIN_CHANNELS_FOR_WINOGRAD = 64
 # The kernel gradient has fewer products per transform, and needs more channels.
 MIN_CHANNELS_FOR_WINOGRAD_GRADIENT = 128
-# With at most this many input channels, one matrix product is faster for the result and for the
-# kernel gradient.
+# With at most this many input channels, one matrix product is faster for the result.
 MAX_CHANNELS_FOR_MATMUL = 3
+# For the kernel gradient, it is faster only with at least this many output channels.
+MIN_OUT_CHANNELS_FOR_MATMUL = 48
 
 
 def conv_general_dilated(
@@ -230,6 +230,10 @@ def _backward(
         split, replicated = PartitionSpec(axes), PartitionSpec()
 
         def on_device(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+            if _gradient_is_small(x, g, strides):
+                # Both gradients read it. Without the barrier, XLA would compute it for each of
+                # them, and slowly, in the shape of the product.
+                g = lax.optimization_barrier(g)
             kernel_gradient = _kernel_gradient(x, kernel, g, strides, pads, precision)
             return (
                 _image_gradient(x, kernel, g, strides, pads, precision),
@@ -247,6 +251,14 @@ def _backward(
 _conv.defvjp(_forward, _backward)
 
 
+def _gradient_is_small(x: jax.Array, g: jax.Array, strides: Pair) -> bool:
+    """Returns whether the gradient is smaller than the image, as with an unpadded 5x5 kernel.
+
+    A convolution multiplies each pixel of the image by all taps, and many of them see only padding.
+    """
+    return strides == (1, 1) and 3 * math.prod(g.shape[1:3]) < 2 * math.prod(x.shape[1:3])
+
+
 def _image_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: Pair, pads: Pads, precision: Any
 ) -> jax.Array:
@@ -254,10 +266,8 @@ def _image_gradient(
         return _image_gradient_by_convolution(x, kernel, g, strides, pads, precision)
     if _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD):
         return winograd.image_gradient(kernel, g, pads, x.shape[1:3], precision)
-    # A convolution multiplies every pixel of the image by all taps. If the gradient is much smaller
-    # than the image, as with an unpadded 5x5 kernel, most taps would see only padding.
-    if strides == (1, 1) and 2 * math.prod(g.shape[1:3]) < math.prod(x.shape[1:3]):
-        return _image_gradient_by_matmul(x, kernel, g, pads, precision)
+    if _gradient_is_small(x, g, strides):
+        return columns.image_gradient(kernel, g, pads, x.shape[1:3], precision)
     return _image_gradient_by_convolution(x, kernel, g, strides, pads, precision)
 
 
@@ -268,9 +278,11 @@ def _kernel_gradient(
         return half.kernel_gradient(x, g, kernel.shape[:2], strides, pads, precision)
     if _suits_winograd(kernel, strides, MIN_CHANNELS_FOR_WINOGRAD_GRADIENT):
         return winograd.kernel_gradient(x, g, pads, precision)
-    if strides == (1, 1) and (
-        kernel.shape[2] <= MAX_CHANNELS_FOR_MATMUL or kernel.shape[:2] == (1, 1)
-    ):
+    *window, in_channels, out_channels = kernel.shape
+    few_to_many = (
+        in_channels <= MAX_CHANNELS_FOR_MATMUL and out_channels >= MIN_OUT_CHANNELS_FOR_MATMUL
+    )
+    if strides == (1, 1) and (few_to_many or window == [1, 1]):
         return _kernel_gradient_by_matmul(x, kernel, g, pads, precision)
     return _kernel_gradient_by_convolution(x, kernel, g, strides, pads, precision)
 
@@ -307,30 +319,6 @@ def _image_gradient_by_convolution(
     interleaved = jnp.stack([jnp.stack(row, 3) for row in phases], 2)
     padded = [size * stride for size, stride in zip(sizes, strides, strict=True)]
     return interleaved.reshape(len(x), *padded, -1)[:, : x.shape[1], : x.shape[2]]
-
-
-def _image_gradient_by_matmul(
-    x: jax.Array, kernel: jax.Array, g: jax.Array, pads: Pads, precision: Any
-) -> jax.Array:
-    """Multiplies the gradient by all taps and adds each product at the position of its tap."""
-    height, width, in_channels, out_channels = kernel.shape
-    g_height, g_width = g.shape[1:3]
-    taps = kernel.transpose(3, 0, 1, 2).reshape(out_channels, -1)
-    (top, _), (left, _) = pads
-
-    def chunk_gradient(gradients: jax.Array) -> jax.Array:
-        products = jnp.matmul(gradients, taps, precision=precision)
-        products = products.reshape(*gradients.shape[:3], height, width, in_channels)
-        shape = (len(gradients), g_height + height - 1, g_width + width - 1, in_channels)
-        # Add in place: summing padded products takes four times as long.
-        padded = jnp.zeros(shape, x.dtype)
-        for row in range(height):
-            for column in range(width):
-                window = np.s_[:, row : row + g_height, column : column + g_width]
-                padded = padded.at[window].add(products[..., row, column, :])
-        return padded[:, top : top + x.shape[1], left : left + x.shape[2]]
-
-    return chunks.mapped(chunk_gradient, g)
 
 
 def _kernel_gradient_by_matmul(
