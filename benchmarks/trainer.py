@@ -16,6 +16,7 @@ from experiments.data.datasets import Dataset
 from experiments.program import assemble, parallel
 from experiments.program.state import TrainState
 from experiments.program.steps import Batches, Examples
+from experiments.runtime import ahead
 from experiments.tasks import classification
 from experiments.tasks.losses import LOSSES
 from experiments.tasks.task import Task
@@ -87,6 +88,10 @@ def make(config: ConfigDict, dataset: Dataset, schedule: optax.Schedule | float 
     )
     programs = assemble.compiled(task, optimizer, batches, strategy)
     data = task.load()
+    train, test = (
+        parallel.to_devices(split, strategy.replicated) for split in (data.train, data.test)
+    )
+    ahead.compile_training(programs, train, strategy.replicated)()
     return Trainer(
         task=task,
         optimizer=optimizer,
@@ -95,10 +100,7 @@ def make(config: ConfigDict, dataset: Dataset, schedule: optax.Schedule | float 
         train=programs.train,
         evaluate=programs.evaluate,
         state=programs.init(np.asarray(jax.random.key_data(jax.random.key(config.seed)))),
-        splits=(
-            parallel.to_devices(data.train, strategy.replicated),
-            parallel.to_devices(data.test, strategy.replicated),
-        ),
+        splits=(train, test),
     )
 
 

@@ -4,6 +4,8 @@ XLA compiles without holding Python's lock. So on two cores, the initialization 
 a checkpoint take no time of their own.
 """
 
+import ctypes
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -46,8 +48,21 @@ def compile_training(
         count = jax.ShapeDtypeStruct((), np.int32)
         train_steps: Any = programs.train  # a jitted function
         train_steps.lower(*map(shapes, (state, dict(train), order, count))).compile()
+        release_freed_memory()
 
     executor = ThreadPoolExecutor(1, "compile")
     compilation = executor.submit(compile_)
     executor.shutdown(wait=False)
     return compilation.result
+
+
+def release_freed_memory() -> None:
+    """Returns memory that was freed to the operating system.
+
+    glibc keeps the small pieces that the compiler freed, about 430 MB for ResNet-18 on a CPU. The
+    arrays of the program do not fit into them, so they would add to the peak of the run. Other C
+    libraries are left alone.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -1,8 +1,11 @@
 """The training program compiles in a thread, once, and the run waits for it."""
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from etils import epath
 
@@ -38,3 +41,19 @@ def test_error_of_the_compiler_reaches_the_run():
     wait = ahead.compile_training(programs, {}, strategy.replicated)
     with pytest.raises(RuntimeError, match="too large"):
         wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps freed memory")
+def test_freed_memory_returns_to_the_operating_system():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    pieces = [np.ones(8000) for _ in range(4000)]  # 256 MB in pieces of 64 kB
+    last = pieces.pop()  # memory above it cannot be freed
+    full = resident()
+    del pieces
+    kept = resident()
+    ahead.release_freed_memory()
+    assert last.sum() == 8000
+    assert full - kept < 50e6
+    assert kept - resident() > 200e6
