@@ -32,8 +32,8 @@ class Trainer(NamedTuple):
       optimizer: the optax chain.
       batches: the division of the training split into batches.
       order: state -> order of its epoch; compiled.
-      train: (state, split, order, number of steps) -> (state, metrics, alarm); compiled. It donates
-        the state.
+      train: (state, split, order, number of steps, an int) -> (state, metrics, alarm); compiled. It
+        donates the state.
       evaluate: (state, split) -> metrics; compiled.
       state: the state before the first step.
       splits: the training and the test split, on the devices.
@@ -92,12 +92,17 @@ def make(config: ConfigDict, dataset: Dataset, schedule: optax.Schedule | float 
         parallel.to_devices(split, strategy.replicated) for split in (data.train, data.test)
     )
     ahead.compile_training(programs, train, strategy.replicated)()
+
+    def train_steps(state: TrainState, split: Examples, order: jax.Array, num_steps: int) -> Any:
+        # As a run passes it. A Python integer would be another program.
+        return programs.train(state, split, order, parallel.count(num_steps, strategy.replicated))
+
     return Trainer(
         task=task,
         optimizer=optimizer,
         batches=batches,
         order=programs.order,
-        train=programs.train,
+        train=train_steps,
         evaluate=programs.evaluate,
         state=programs.init(np.asarray(jax.random.key_data(jax.random.key(config.seed)))),
         splits=(train, test),

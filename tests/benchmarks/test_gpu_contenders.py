@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import gpu_contenders, trainer
 from experiments.data.datasets import Dataset
+from experiments.program import assemble
 
 WORKLOAD = {"model": "nn2", "batch_size": 8, "num_images": 32}
 
@@ -57,8 +58,8 @@ def test_fixed_batch_program_gathers_no_images():
     images, labels = gpu_contenders.random_images("nn2", workload["num_images"])
     config = gpu_contenders.config_of("nn2", workload["batch_size"], augment=True)
     made = trainer.make(config, Dataset(images, labels, images, labels))
-    order = made.order(made.state)
-    assert gathers_of_images(made.train, made.state, made.splits[0], order, 2)
+    train = jax.jit(assemble.pure(made.task, made.optimizer, made.batches).train)
+    assert gathers_of_images(train, made.state, made.splits[0], made.order(made.state), 2)
 
 
 def test_pytorch_gather_crops_reflected_images_and_flips_them():

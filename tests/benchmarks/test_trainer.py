@@ -10,7 +10,7 @@ from experiments.data import datasets
 from experiments.program import assemble, parallel
 
 
-def test_trainer_computes_the_same_bits_as_the_experiment_of_its_config():
+def test_trainer_computes_the_same_bits_as_the_experiment_of_its_config(caplog):
     config = trainer.config_of("nn2", batch_size=64, augment=False)
     config.data.name = "digits"
     config.schedule.name = "constant"
@@ -28,7 +28,10 @@ def test_trainer_computes_the_same_bits_as_the_experiment_of_its_config():
 
     dataset = datasets.load(datasets.describe("digits", data_dir=None, image_size=None))
     made = trainer.make(config, dataset, 0.05)
-    trained, *_ = made.train(made.state, made.splits[0], made.order(made.state), 3)
+    order = made.order(made.state)
+    with jax.log_compiles():
+        trained, *_ = made.train(made.state, made.splits[0], order, 3)
+    assert "train_steps" not in caplog.text  # it was compiled before
     assert int(trained.step) == 3
     chex.assert_trees_all_equal(trained.params, expected.params)
     chex.assert_trees_all_equal(
