@@ -49,11 +49,9 @@ def test_freed_memory_returns_to_the_operating_system():
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
     pieces = [np.ones(8000) for _ in range(4000)]  # 256 MB in pieces of 64 kB
-    last = pieces.pop()  # memory above it cannot be freed
     full = resident()
-    del pieces
-    kept = resident()
+    pieces = pieces[::50]  # glibc keeps what is freed between these
+    assert full - resident() < 50e6
     ahead.release_freed_memory()
-    assert last.sum() == 8000
-    assert full - kept < 50e6
-    assert kept - resident() > 200e6
+    assert full - resident() > 200e6
+    assert sum(piece.sum() for piece in pieces) == 8000 * 80
