@@ -230,7 +230,7 @@ def _backward(
         split, replicated = PartitionSpec(axes), PartitionSpec()
 
         def on_device(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-            if _gradient_is_small(x, g, strides):
+            if not half.suits(kernel) and _gradient_is_small(x, g, strides):
                 # Both gradients read it. Without the barrier, XLA would compute it for each of
                 # them, and slowly, in the shape of the product.
                 g = lax.optimization_barrier(g)
